@@ -1,0 +1,36 @@
+# Two commands do everything: `make demo` and `make test`. Both set the machine up first, both may be run again.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## show the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## install what is missing: Debian packages, then a virtual environment in .venv
+	@bash setup.sh
+
+lint: ## ruff, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+type: ## mypy --strict
+	$(BIN)/mypy
+
+unit: ## the fast tests: no root, no network, no appliance
+	$(BIN)/pytest -q tests/unit tests/cases
+
+integration: ## tests with the libguestfs appliance
+	$(BIN)/pytest -q tests/integration
+
+e2e: ## tests that build the default base, build images and start them in QEMU
+	$(BIN)/pytest -q tests/e2e
+
+test: setup lint type ## everything: lint, types and all tests
+	$(BIN)/pytest -q tests/unit tests/cases tests/integration tests/e2e
+
+demo: setup ## make the default base and build node 3 of the sample cluster
+	@bash demo.sh
+
+.PHONY: help setup lint type unit integration e2e test demo

@@ -1,0 +1,182 @@
+"""Cluster, roles, nodes: what cluster.yaml means once profiles are merged and every default is settled.
+
+Frozen and free of secrets: passwords and passphrases are still references here (`SecretRef`).
+`piimage.resolve` makes these, components read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+
+class Sudo(StrEnum):
+    """How far a user may go with sudo."""
+
+    NONE = "none"
+    PASSWORD = "password"  # noqa: S105 -- a policy, not a password
+    NOPASSWD = "nopasswd"
+
+
+class Target(StrEnum):
+    """The systemd target a node boots into."""
+
+    MULTI_USER = "multi-user"
+    GRAPHICAL = "graphical"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret comes from: `kind` is `env`, `file`, `hash` (crypt(5) or 64 hex digits) or `clear`.
+
+    `value` is a variable's name, an absolute path, the hash, or the secret itself (accepted with a warning).
+    `repr` shows neither a hash nor a clear text.
+    """
+
+    kind: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRef:
+    """An ssh public key: `kind` is `file` (absolute path), `key` (the line itself), `gh` or `lp` (a name)."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """One account, the same numbers on every node.
+
+    `groups` are logical names (`admin`, `video`, `gpio`...), resolved per distro. `rename_from` is `auto`
+    (the image's own first user, if it has one), a name, or None. `password` None means locked.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    group: str
+    home: str
+    shell: str = "/bin/bash"
+    gecos: str = ""
+    groups: tuple[str, ...] = ()
+    sudo: Sudo = Sudo.NONE
+    ssh_keys: tuple[KeyRef, ...] = ()
+    password: SecretRef | None = None
+    rename_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wifi:
+    """The access point; `country` is ISO 3166 alpha-2, `psk` a passphrase reference or a 64-digit hash."""
+
+    ssid: str
+    country: str
+    psk: SecretRef
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A folder exported by the node `server` and mounted by all others at the same `path`."""
+
+    path: str
+    server: str
+    owner: str | None = None
+    mode: int = 0o755
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mpi:
+    """The MPI flavour of the whole cluster and the ranks per node."""
+
+    flavour: str = "openmpi"
+    slots: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ssh:
+    """What sshd allows."""
+
+    password_authentication: bool = True
+    x11_forwarding: bool = False
+    trust: str = "star"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What nodes of one kind share: everything of a variant that is not identity."""
+
+    name: str
+    head: bool
+    base: str
+    target: Target = Target.MULTI_USER
+    wifi: bool = True
+    packages: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
+    cmdline: tuple[str, ...] = ()
+    config_txt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One board. `number` is its place in cluster.yaml (0 is first); `address` its wired address and prefix.
+
+    `role` is already merged with what the node itself sets (profiles, overlays, `wifi`), so two nodes
+    with equal `role` share a variant. `cmdline` holds tokens of this node alone, which are stamped.
+    """
+
+    number: int
+    name: str
+    role: Role
+    address: IPv4Interface
+    mac: str | None = None
+    board: str | None = None
+    cmdline: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The resolved cluster. `directory` is where cluster.yaml lies: relative paths start there."""
+
+    name: str
+    directory: Path
+    source: Path
+    nodes: tuple[Node, ...]
+    users: tuple[User, ...]
+    root_password: SecretRef | None
+    subnet: IPv4Network
+    timezone: str
+    locale: str
+    keymap: str
+    ntp_servers: tuple[str, ...]
+    ssh: Ssh = field(default_factory=Ssh)
+    wifi: Wifi | None = None
+    shares: tuple[Share, ...] = ()
+    mpi: Mpi | None = None
+    domain: str | None = None
+
+    @property
+    def head(self) -> Node:
+        """The one node whose role is head (resolve guarantees exactly one)."""
+        return next(node for node in self.nodes if node.role.head)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Distinct roles in node order: one variant each."""
+        return tuple(dict.fromkeys(node.role for node in self.nodes))
+
+    @property
+    def addresses(self) -> dict[str, IPv4Address]:
+        """Node name -> wired address, in node order."""
+        return {node.name: node.address.ip for node in self.nodes}
+
+    def node(self, name_or_number: str) -> Node:
+        """Find a node by name or by number; raises `KeyError`."""
+        for node in self.nodes:
+            if name_or_number in (node.name, str(node.number)):
+                return node
+        raise KeyError(name_or_number)

@@ -1,0 +1,209 @@
+"""Facts: what an image holds, read once and kept as plain data.
+
+Pure: `piimage.bases` reads them, `components` and `plan` reason over them, nobody here opens a file.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Raised whenever a field changes meaning, so that cached facts of an older piimage are read anew.
+FACTS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filesystem:
+    """One file system: `type` as blkid names it, `label` and `uuid` or empty strings."""
+
+    type: str
+    label: str = ""
+    uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """One entry of the table; `start` and `size` in bytes, `type` as the MBR type byte in lower-case hex."""
+
+    number: int
+    start: int
+    size: int
+    type: str
+    filesystem: Filesystem | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionTable:
+    """`label` is `dos`; `disk_id` the MBR signature as 8 lower-case hex digits; `size` of the image in bytes."""
+
+    label: str
+    disk_id: str
+    sector_size: int
+    size: int
+    partitions: tuple[Partition, ...]
+
+    def partition(self, number: int) -> Partition:
+        """The partition of that number; raises `KeyError`."""
+        for partition in self.partitions:
+            if partition.number == number:
+                return partition
+        raise KeyError(number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFact:
+    """One path of the image: `kind` is `file`, `dir`, `link` or `other`.
+
+    `content` is None for files over 1 MiB and for whatever is not a file; `target` is set for links.
+    """
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    content: bytes | None = None
+    target: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Content as text; bytes that are not UTF-8 survive a round trip (`surrogateescape`)."""
+        return (self.content or b"").decode(errors="surrogateescape")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A systemd unit file of the image and what its [Install] section asks for."""
+
+    path: str
+    wanted_by: tuple[str, ...] = ()
+    required_by: tuple[str, ...] = ()
+    alias: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    enabled: bool = False
+    masked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OsRelease:
+    """The fields of os-release(5) that decide something."""
+
+    id: str
+    version_id: str = ""
+    codename: str = ""
+    id_like: tuple[str, ...] = ()
+    pretty: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything the pure middle may know about an image.
+
+    `mounts` maps mount points of fstab (or mount units) to partition numbers: always `/`, and `firmware`
+    names the mount point of the partition that the Pi's firmware reads. `files` covers all of /etc, the
+    firmware partition's text files, and the parents of whatever components write; a path under the firmware
+    mount point is that partition's file. `packages` maps installed names to versions. `locales` are names as
+    `locale -a` would print them; `timezones` is empty when the image has no zoneinfo.
+    `network_stack` is `netplan-networkd`, `netplan-networkmanager`, `networkmanager`, `dhcpcd` or `ifupdown`.
+    """
+
+    image_id: str
+    os: OsRelease
+    architecture: str
+    table: PartitionTable
+    mounts: Mapping[str, int]
+    firmware: str
+    files: Mapping[str, FileFact]
+    units: Mapping[str, Unit]
+    packages: Mapping[str, str]
+    network_stack: str
+    rpi_issue: str | None = None
+    kernels: tuple[str, ...] = ()
+    locales: frozenset[str] = frozenset()
+    timezones: frozenset[str] = frozenset()
+    cloud_init: str | None = None
+
+    def text(self, path: str) -> str:
+        """Text of a file, or `""` when the image has none at `path` (links inside the image are followed)."""
+        fact = self.files.get(path)
+        hops = 0
+        while fact is not None and fact.kind == "link" and fact.target and hops < 8:
+            target = fact.target
+            if not target.startswith("/"):
+                target = path.rsplit("/", 1)[0] + "/" + target
+            path, hops = _normal(target), hops + 1
+            fact = self.files.get(path)
+        return fact.text if fact is not None and fact.kind == "file" else ""
+
+    def has(self, path: str) -> bool:
+        """Whether the image holds anything at `path` (only for paths that `files` covers)."""
+        return path in self.files
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the inverse."""
+        from dataclasses import asdict  # noqa: PLC0415 -- only the cache writer pays for it
+
+        data = asdict(self)
+        for fact in data["files"].values():
+            if fact["content"] is not None:
+                fact["content"] = base64.b64encode(fact["content"]).decode()
+        data["locales"], data["timezones"] = sorted(self.locales), sorted(self.timezones)
+        data["version"] = FACTS_VERSION
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Facts:
+        """Read `to_json` back; raises `ValueError` for another `FACTS_VERSION`."""
+        if data.get("version") != FACTS_VERSION:
+            raise ValueError("facts of another version")
+        table = data["table"]
+        return cls(
+            image_id=data["image_id"],
+            os=OsRelease(**{**data["os"], "id_like": tuple(data["os"]["id_like"])}),
+            architecture=data["architecture"],
+            table=PartitionTable(
+                **{
+                    **table,
+                    "partitions": tuple(
+                        Partition(
+                            **{**p, "filesystem": Filesystem(**p["filesystem"]) if p["filesystem"] else None}
+                        )
+                        for p in table["partitions"]
+                    ),
+                }
+            ),
+            mounts=data["mounts"],
+            firmware=data["firmware"],
+            files={
+                path: FileFact(
+                    **{
+                        **f,
+                        "content": base64.b64decode(f["content"]) if f["content"] is not None else None,
+                    }
+                )
+                for path, f in data["files"].items()
+            },
+            units={
+                name: Unit(**{k: tuple(v) if isinstance(v, list) else v for k, v in u.items()})
+                for name, u in data["units"].items()
+            },
+            packages=data["packages"],
+            network_stack=data["network_stack"],
+            rpi_issue=data["rpi_issue"],
+            kernels=tuple(data["kernels"]),
+            locales=frozenset(data["locales"]),
+            timezones=frozenset(data["timezones"]),
+            cloud_init=data["cloud_init"],
+        )
+
+
+def _normal(path: str) -> str:
+    """`path` without `.` and `..`; never above the root."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts[-1:] = []
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)

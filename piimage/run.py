@@ -1,0 +1,186 @@
+"""The only module that starts processes: list argv, no shell, every command logged, every failure explained."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from piimage.errors import MissingToolError, ToolFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+#: Debian package of each program we start, for the hint when it is missing.
+PACKAGES = {
+    "bmaptool": "bmap-tools",
+    "cp": "coreutils",
+    "debugfs": "e2fsprogs",
+    "dumpe2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "fakeroot": "fakeroot",
+    "findmnt": "util-linux",
+    "mcopy": "mtools",
+    "mdel": "mtools",
+    "mdir": "mtools",
+    "mke2fs": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mmdebstrap": "mmdebstrap",
+    "qemu-aarch64-static": "qemu-user-static",
+    "qemu-img": "qemu-utils",
+    "qemu-io": "qemu-utils",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "sfdisk": "fdisk",
+    "ssh": "openssh-client",
+    "unshare": "util-linux",
+    "visudo": "sudo",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+}
+
+#: Distributions keep file-system tools here and leave it out of an ordinary user's PATH.
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished process left: exit status and both streams as bytes."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text; undecodable bytes become U+FFFD."""
+        return self.stdout.decode(errors="replace")
+
+
+def search_path() -> str:
+    """PATH with the sbin directories at its end."""
+    parts = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys([*parts, *_SBIN]))
+
+
+def find(tool: str) -> str:
+    """Absolute path of a program; raises `MissingToolError` that says which package has it."""
+    path = shutil.which(tool, path=search_path())
+    if path is None:
+        package = PACKAGES.get(tool, tool)
+        raise MissingToolError(
+            f"`{tool}` is not installed", hint=f"on Debian: `apt-get install {package}`"
+        )
+    return path
+
+
+def available(tool: str) -> bool:
+    """Whether `find` would succeed."""
+    return shutil.which(tool, path=search_path()) is not None
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes | IO[bytes] | None = None,
+    stdout: IO[bytes] | int | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    check: bool = True,
+    timeout: float | None = None,
+) -> Result:
+    """Run a program to its end and return what it left.
+
+    `stdin` is bytes or an open file (default: nothing), `stdout` an open file instead of a capture, `env` is
+    added to a C.UTF-8 environment, `timeout` is in seconds. Raises `MissingToolError` if the program is not
+    there and, with `check`, `ToolFailedError` with its last lines if it fails or overruns.
+    """
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    log.debug("+ %s", shlex.join(words))
+    data = stdin if isinstance(stdin, bytes) else None
+    source = None if data is not None else (stdin if stdin is not None else subprocess.DEVNULL)
+    try:
+        done = subprocess.run(
+            words,
+            input=data,
+            **({} if data is not None else {"stdin": source}),
+            stdout=stdout if stdout is not None else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(env),
+            cwd=cwd,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolFailedError(f"`{argv[0]}` did not end within {timeout:g} s") from error
+    result = Result(tuple(words), done.returncode, done.stdout or b"", done.stderr or b"")
+    if check and done.returncode != 0:
+        raise failure(result)
+    return result
+
+
+@contextmanager
+def process(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    new_session: bool = False,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A running program that never outlives the `with` block: terminated, then killed after 5 s."""
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    log.debug("+ %s &", shlex.join(words))
+    child = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdout=subprocess.PIPE if stdout is None else stdout,
+        stderr=subprocess.STDOUT if stderr is None else stderr,
+        env=_environment(env),
+        start_new_session=new_session,
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(5)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        for stream in (child.stdin, child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def failure(result: Result) -> ToolFailedError:
+    """The error for a process that failed: its name, how it ended, its last words."""
+    name = Path(result.argv[0]).name
+    code = result.returncode
+    if code < 0:
+        ending = f"was killed by {signal.Signals(-code).name}"
+    elif code == 127:  # noqa: PLR2004 -- the shell's and env's own "not found"
+        ending = "could not start a program it needs (exit status 127)"
+    else:
+        ending = f"failed with exit status {code}"
+    words = (result.stderr or result.stdout).decode(errors="replace").strip().splitlines()[-6:]
+    detail = "".join(f"\n    {line}" for line in words)
+    return ToolFailedError(f"`{name}` {ending}{detail}")
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """The caller's environment in a known locale, with our PATH."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LC_") and k != "LANGUAGE"}
+    return {**kept, "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "PATH": search_path(), **(extra or {})}
