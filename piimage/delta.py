@@ -21,13 +21,17 @@ MERGED_USR = ("bin", "sbin", "lib", "lib64")
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file: `content` bytes, `mode` permission bits, numeric owner, SELinux `label` or None."""
+    """A regular file: `content` bytes, `mode` permission bits, numeric owner, SELinux `label` or None.
+
+    `mtime` is in seconds since the epoch; None leaves it to whoever applies the delta.
+    """
 
     content: bytes
     mode: int = 0o644
     uid: int = 0
     gid: int = 0
     label: str | None = None
+    mtime: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

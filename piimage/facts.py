@@ -106,6 +106,7 @@ class Facts:
     mount point is that partition's file. `packages` maps installed names to versions. `locales` are names as
     `locale -a` would print them; `timezones` is empty when the image has no zoneinfo.
     `network_stack` is `netplan-networkd`, `netplan-networkmanager`, `networkmanager`, `dhcpcd` or `ifupdown`.
+    `made` is when the image was made, in seconds since the epoch: the earliest time a node may believe in.
     """
 
     image_id: str
@@ -123,6 +124,7 @@ class Facts:
     locales: frozenset[str] = frozenset()
     timezones: frozenset[str] = frozenset()
     cloud_init: str | None = None
+    made: int | None = None
 
     def text(self, path: str) -> str:
         """Text of a file, or `""` when the image has none at `path` (links inside the image are followed)."""
@@ -195,6 +197,7 @@ class Facts:
             locales=frozenset(data["locales"]),
             timezones=frozenset(data["timezones"]),
             cloud_init=data["cloud_init"],
+            made=data.get("made"),
         )
 
 
