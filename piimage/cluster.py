@@ -108,11 +108,15 @@ class Ssh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What nodes of one kind share: everything of a variant that is not identity."""
+    """What nodes of one kind share: everything of a variant that is not identity.
+
+    `base` is a catalog name, or an absolute path or URL (it holds a `/`); `base_sha256` is of that file.
+    """
 
     name: str
     head: bool
     base: str
+    base_sha256: str | None = None
     target: Target = Target.MULTI_USER
     wifi: bool = True
     packages: tuple[str, ...] = ()
@@ -158,6 +162,7 @@ class Cluster:
     shares: tuple[Share, ...] = ()
     mpi: Mpi | None = None
     domain: str | None = None
+    gateway: IPv4Address | None = None
 
     @property
     def head(self) -> Node:

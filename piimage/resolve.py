@@ -1,0 +1,242 @@
+"""Resolve cluster.yaml: read it, check it, merge profiles, settle every default.
+
+The way in for everything that works on a cluster. Reads files and the environment, changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from piimage.cluster import (
+    Cluster,
+    KeyRef,
+    Mpi,
+    Node,
+    Role,
+    SecretRef,
+    Share,
+    Ssh,
+    Sudo,
+    Target,
+    User,
+    Wifi,
+)
+from piimage.errors import ConfigError
+from piimage.report import Diagnostic, Severity, in_order, summary
+from piimage.spec import checks, source
+from piimage.spec.draft import draft
+from piimage.spec.merge import Merged, merge
+from piimage.spec.paths import located
+from piimage.spec.pending import pending
+from piimage.spec.profiles import Shelf
+from piimage.spec.seats import HEAD, Seat, seats
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from piimage.facts import Facts
+    from piimage.spec import model
+
+#: Groups of a user who is at home on a Pi, by logical name; components skip those a base lacks.
+DEFAULT_GROUPS = (
+    "adm",
+    "dialout",
+    "cdrom",
+    "audio",
+    "video",
+    "plugdev",
+    "users",
+    "input",
+    "render",
+    "netdev",
+    "gpio",
+    "i2c",
+    "spi",
+)
+DEFAULT_BASE = "debian-13"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A valid cluster, the warnings and notes about it, and where each field's value came from.
+
+    `provenance` maps fields such as `timezone` and `nodes[2].target` to `FILE:LINE`, `profile KIND/NAME
+    (...)` or `default`. Fields of a role that differ by node stand under each node.
+    """
+
+    cluster: Cluster
+    diagnostics: tuple[Diagnostic, ...]
+    provenance: Mapping[str, str]
+
+
+def load(
+    path: Path,
+    *,
+    env: Mapping[str, str] = os.environ,
+    facts: Facts | None = None,
+    check_secrets: bool = True,
+    bases: Collection[str] = (),
+) -> Loaded:
+    """Read and resolve the cluster.yaml at `path`.
+
+    `facts` of the base, when known, allow checks against its accounts and time zones. Without
+    `check_secrets`, variables and files that hold secrets or keys need not be there. `bases` are the
+    names of the catalog; when given, others are refused. Raises `ConfigError` with all mistakes.
+    """
+    document = source.read(path)
+    result = draft(document)
+    shelf = Shelf(path.parent)
+    outside = checks.Outside(
+        directory=path.parent, env=env, facts=facts, check_secrets=check_secrets, bases=bases
+    )
+    spec: model.Spec | None = result.spec
+    if spec is not None:
+        checks.run(result, shelf, outside)
+    # Merging reads every profile in use, so that mistakes in them are told with the rest.
+    merged = (
+        [(seat, merge(spec, seat, shelf, document)) for seat in seats(spec)] if spec is not None else []
+    )
+    found = in_order([*result.findings, *shelf.findings])
+    if spec is None or any(finding.severity is Severity.ERROR for finding in found):
+        raise ConfigError(f"`{path}` has {summary(found) or '1 error'}", diagnostics=found)
+    builder = _Resolver(spec, path, env, merged)
+    provenance = _provenance(spec, document, merged)
+    notes = pending(spec, document)
+    return Loaded(
+        cluster=builder.cluster(),
+        diagnostics=in_order([*found, *notes]),
+        provenance=MappingProxyType(provenance),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolver:
+    """Turns a checked spec into a `Cluster`."""
+
+    spec: model.Spec
+    path: Path
+    env: Mapping[str, str]
+    merged: list[tuple[Seat, Merged]]
+
+    def cluster(self) -> Cluster:
+        spec = self.spec
+        nodes = tuple(self.node(seat, merged) for seat, merged in self.merged)
+        wifi = spec.network.wifi
+        return Cluster(
+            name=spec.name,
+            directory=self.path.parent.absolute(),
+            source=self.path.absolute(),
+            nodes=nodes,
+            users=tuple(self.user(user) for user in spec.users),
+            root_password=self.secret(spec.root.password),
+            subnet=spec.network.wired.subnet,
+            timezone=spec.timezone,
+            locale=spec.locale,
+            keymap=spec.keymap,
+            ntp_servers=tuple(spec.time.servers),
+            ssh=Ssh(
+                password_authentication=spec.ssh.password_authentication,
+                x11_forwarding=spec.ssh.x11_forwarding,
+                trust=spec.ssh.trust,
+            ),
+            wifi=wifi
+            and Wifi(
+                ssid=wifi.ssid,
+                country=wifi.country,
+                psk=self.secret(wifi.psk) or wifi.psk,
+                hidden=wifi.hidden,
+            ),
+            shares=tuple(self.share(share, nodes) for share in spec.shares),
+            mpi=spec.mpi and Mpi(flavour=spec.mpi.flavour, slots=spec.mpi.slots),
+            domain=spec.domain,
+            gateway=spec.network.wired.gateway,
+        )
+
+    def secret(self, ref: SecretRef | None) -> SecretRef | None:
+        """The reference with an absolute path; None for a locked account."""
+        if ref is None or ref.kind == "locked":
+            return None
+        if ref.kind != "file":
+            return ref
+        return SecretRef("file", str(located(ref.value, self.path.parent, self.env)))
+
+    def key(self, ref: KeyRef) -> KeyRef:
+        if ref.kind != "file":
+            return ref
+        return KeyRef("file", str(located(ref.value, self.path.parent, self.env)))
+
+    def user(self, user: model.User) -> User:
+        groups = DEFAULT_GROUPS if user.groups is None else tuple(dict.fromkeys(user.groups))
+        return User(
+            name=user.name,
+            uid=user.uid,
+            gid=user.uid if user.gid is None else user.gid,
+            group=user.group or user.name,
+            home=user.home or f"/home/{user.name}",
+            shell=user.shell,
+            gecos=user.gecos,
+            groups=groups,
+            sudo=Sudo(user.sudo),
+            ssh_keys=tuple(dict.fromkeys(self.key(key) for key in user.ssh_keys)),
+            password=self.secret(user.password),
+            rename_from=user.rename_from,
+        )
+
+    def node(self, seat: Seat, merged: Merged) -> Node:
+        base = merged.base
+        where = base.value if base else DEFAULT_BASE
+        if base is not None and base.kind == "path":
+            where = str(located(base.value, self.path.parent, self.env))
+        role = Role(
+            name=seat.role,
+            head=seat.role == HEAD,
+            base=where,
+            base_sha256=base.sha256 if base else None,
+            target=Target(merged.target or Target.MULTI_USER),
+            wifi=merged.wifi is not False and self.spec.network.wifi is not None,
+            packages=tuple(merged.packages),
+            overlays=tuple(merged.overlays),
+            cmdline=tuple(merged.cmdline),
+            config_txt=tuple(merged.config_txt),
+        )
+        return Node(
+            number=seat.number,
+            name=seat.name,
+            role=role,
+            address=IPv4Interface(f"{seat.address}/{self.spec.network.wired.subnet.prefixlen}"),
+            mac=seat.entry.mac if seat.entry else None,
+            board=seat.board,
+            cmdline=tuple(seat.entry.cmdline) if seat.entry else (),
+        )
+
+    def share(self, share: model.Share, nodes: tuple[Node, ...]) -> Share:
+        server = next((n for n in nodes if n.name == share.server), None)
+        server = server or next(n for n in nodes if n.role.name == share.server)
+        return Share(
+            path=share.path, server=server.name, owner=share.owner, mode=int(share.mode, 8)
+        )
+
+
+def _provenance(
+    spec: model.Spec, document: source.Document, merged: list[tuple[Seat, Merged]]
+) -> dict[str, str]:
+    """Where each value came from, by field."""
+    found: dict[str, str] = {}
+    for name in type(spec).model_fields:
+        span = document.keys.get((name,))
+        found[name] = f"{document.file}:{span.line + 1}" if span else "default"
+    for seat, traits in merged:
+        at = f"nodes[{seat.number}]"
+        for name in ("name", "role", "address", "mac", "board"):
+            path = seat.where(name)
+            line = document.span(path, key=True).line + 1
+            written = seat.entry is None or path != seat.path
+            found[f"{at}.{name}"] = f"{document.file}:{line}" if written else "default"
+        for name in ("base", "target", "wifi", "packages", "overlays", "cmdline", "config_txt"):
+            found[f"{at}.{name}"] = traits.origins.get(name, "default")
+    return found

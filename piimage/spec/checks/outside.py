@@ -1,0 +1,23 @@
+"""What checks may know besides cluster.yaml itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from piimage.facts import Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """The directory of cluster.yaml, the environment, the base's facts and the catalog's names."""
+
+    directory: Path
+    env: Mapping[str, str]
+    facts: Facts | None = None
+    check_secrets: bool = True
+    bases: Collection[str] = ()

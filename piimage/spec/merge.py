@@ -1,0 +1,90 @@
+"""Merge profiles, roles and what a node itself says into one set of traits, with where each came from.
+
+Scalars: the last layer wins. Lists append; a name that is there already is not added again. From the
+first to the last: board profile, role profile, the cluster's profiles, the cluster, the role's profiles,
+the role, the node's profiles, the node. A profile's own `profiles` come right before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from piimage.spec.profiles import BOARD, ROLE, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from piimage.spec import model
+    from piimage.spec.place import FieldPath
+    from piimage.spec.profiles import Shelf
+    from piimage.spec.references import BaseRef
+    from piimage.spec.seats import Seat
+    from piimage.spec.source import Document
+
+_SCALARS = ("base", "target", "wifi")
+_LISTS = ("packages", "overlays", "cmdline")
+
+
+@dataclass(slots=True)
+class Merged:
+    """The traits of one node; `origins` maps a field to where its value (or last part) came from."""
+
+    base: BaseRef | None = None
+    target: str | None = None
+    wifi: bool | None = None
+    packages: list[str] = field(default_factory=list)
+    overlays: list[str] = field(default_factory=list)
+    cmdline: list[str] = field(default_factory=list)
+    config_txt: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def take(self, traits: Any, where: Callable[[str], str], skip: tuple[str, ...] = ()) -> None:  # noqa: ANN401 -- Traits, or the Spec, which has some of its fields
+        """Put a layer over what is there."""
+        written = [name for name in traits.model_fields_set if name not in skip]
+        for name in _SCALARS:
+            if name in written and getattr(traits, name) is not None:
+                setattr(self, name, getattr(traits, name))
+                self.origins[name] = where(name)
+        for name in _LISTS:
+            if name in written and getattr(traits, name):
+                mine = getattr(self, name)
+                mine += [item for item in dict.fromkeys(getattr(traits, name)) if item not in mine]
+                self.origins[name] = where(name)
+        if "config_txt" in written and traits.config_txt:
+            # Lines are not compared one by one: `[all]` may rightly stand there twice.
+            self.config_txt += traits.config_txt
+            self.origins["config_txt"] = where("config_txt")
+
+
+def merge(spec: model.Spec, seat: Seat, shelf: Shelf, document: Document) -> Merged:
+    """The traits of a node, image phase only: the kernel tokens of the node itself stay with it."""
+    merged = Merged()
+    taken: set[tuple[str, str]] = set()
+
+    def in_file(path: FieldPath) -> Callable[[str], str]:
+        return lambda name: f"{document.file}:{document.span((*path, name), key=True).line + 1}"
+
+    def profiles(names: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> None:
+        for kind, name in names:
+            if (kind, name) in taken:
+                continue
+            taken.add((kind, name))
+            found = shelf.get(kind, name)
+            if found is not None:
+                profiles([split(inner) for inner in found.traits.profiles])
+                merged.take(found.traits, lambda _name, label=found.label: label)  # type: ignore[misc] -- a default binds the loop variable
+
+    if seat.board:
+        profiles([(BOARD, seat.board)])
+    profiles([(ROLE, seat.role)])
+    profiles([split(name) for name in spec.profiles])
+    merged.take(spec, in_file(()))
+    role = spec.roles.get(seat.role)
+    if role is not None:
+        profiles([split(name) for name in role.profiles])
+        merged.take(role, in_file(("roles", seat.role)))
+    if seat.entry is not None:
+        profiles([split(name) for name in seat.entry.profiles])
+        merged.take(seat.entry, in_file(seat.path), skip=("cmdline",))
+    return merged
