@@ -1,1 +1,1 @@
-"""distros"""
+"""What differs between distributions and cannot be read from an image: names of units and of groups."""

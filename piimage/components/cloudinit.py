@@ -1,0 +1,84 @@
+"""cloud-init: the NoCloud seed that makes a variant this node, and the settings that must hold before it.
+
+The seed lies in a directory of the root file system, in slots that only root can read: on the FAT every user
+of the node could read password hashes and the Wi-Fi key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from piimage.components import slots
+from piimage.components.contribution import Check, Contribution
+from piimage.components.emit import cloud_config, yaml_text
+from piimage.delta import Delta, Directory, File, Slot
+from piimage.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from piimage.cluster import Cluster, Node, Role
+    from piimage.delta import Entry
+    from piimage.facts import Facts
+
+DROP_IN = "/etc/cloud/cloud.cfg.d/99-zz-piimage.cfg"
+#: The list stays on one line: ds-identify reads it without a YAML parser. `seedfrom` and `fs_label` undo
+#: what vendors set (Raspberry Pi OS, Ubuntu); without a label no stick in a port can replace the seed.
+#: `ssh_genkeytypes` stands here because the schema of user-data wants at least one.
+_SETTINGS = """\
+datasource_list: [NoCloud, None]
+datasource:
+  NoCloud:
+    seedfrom: null
+    fs_label: null
+users: []
+manage_etc_hosts: false
+preserve_hostname: false
+ssh_deletekeys: false
+ssh_genkeytypes: []
+"""
+_KIB = 1024
+
+
+def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
+    """The drop-in and the seed's slots; raises `UnsupportedError` for a base without cloud-init."""
+    if facts.cloud_init is None:
+        raise UnsupportedError(
+            "the base has no cloud-init", hint="use a base with the package cloud-init"
+        )
+    entries: dict[str, Entry] = {
+        DROP_IN: File(_SETTINGS.encode()),
+        slots.SEED: Directory(0o700),
+        slots.USER_DATA: slots.user_data(cluster),
+        slots.META_DATA: Slot(4 * _KIB),
+        slots.NETWORK: Slot(8 * _KIB),
+    }
+    return Contribution(
+        delta=Delta.of("cloudinit", entries),
+        checks=(
+            Check(
+                name="cloud-init",
+                argv=("cloud-init", "status", "--wait"),
+                expect="^status: done$",
+            ),
+        ),
+    )
+
+
+def seed(user_data: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, bytes]:
+    """The seed's slots without meta-data, which follows from the content of all others."""
+    return {
+        slots.USER_DATA: cloud_config(user_data),
+        slots.NETWORK: yaml_text(network).encode(),
+    }
+
+
+def instance_id(cluster: Cluster, node: Node, build: str) -> str:
+    """A name for (node, content): the same card content keeps it, any other runs cloud-init's modules again."""
+    return f"piimage-{cluster.name}-{node.name}-{build}"
+
+
+def meta_data(node: Node, instance: str) -> bytes:
+    """meta-data: `local-hostname` lets cloud-init set the name before the network is up."""
+    data = {"instance-id": instance, "local-hostname": node.name}
+    return yaml_text(data).encode()

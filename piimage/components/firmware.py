@@ -1,0 +1,108 @@
+"""The one owner of cmdline.txt and config.txt, the two files that the board's firmware reads.
+
+Debian's package raspi-firmware writes both anew whenever a kernel or it itself is installed
+(/etc/kernel/postinst.d/z50-raspi-firmware). What we add therefore also goes where that hook takes it from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from piimage.components.textfile import encode, rewritten, with_newline
+from piimage.delta import File, Slot
+from piimage.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from piimage.components.contribution import Contribution
+    from piimage.delta import Entry
+    from piimage.facts import Facts
+
+CMDLINE, CONFIG = "cmdline.txt", "config.txt"
+_HOOK = "/etc/kernel/postinst.d/z50-raspi-firmware"
+#: A slot: tokens of a single node must survive a kernel update too.
+HOOK_CMDLINE = "/etc/default/raspi-extra-cmdline"
+HOOK_CONFIG = "/etc/default/raspi-firmware-custom"
+_HEADING = "# added by piimage"
+
+
+def regenerates(facts: Facts) -> bool:
+    """Whether the base has Debian's hook (Raspberry Pi OS has a package of the same name without it)."""
+    return HOOK_CMDLINE in facts.text(_HOOK)
+
+
+def tokens(parts: Iterable[Contribution]) -> tuple[str, ...]:
+    """All kernel tokens that are asked for, in order, each once."""
+    return tuple(dict.fromkeys(token for part in parts for token in part.cmdline))
+
+
+def dropped(parts: Iterable[Contribution]) -> tuple[str, ...]:
+    """All tokens (or keys) that are to go."""
+    return tuple(dict.fromkeys(token for part in parts for token in part.cmdline_drop))
+
+
+def merge_tokens(text: str, add: Sequence[str], drop: Sequence[str] = ()) -> str:
+    """One line of kernel tokens, newline at the end.
+
+    A token `key=value` replaces others of that key; consoles add up, since the kernel uses all of them and
+    the last as /dev/console. `drop` names tokens or whole keys. Nothing after the first line is read by
+    the firmware, so further lines are folded into the first.
+    """
+    replaced = {_key(token) for token in add if "=" in token and _key(token) != "console"}
+    kept = [
+        token
+        for token in text.split()
+        if token not in drop
+        and _key(token) not in drop
+        and token not in add
+        and not ("=" in token and _key(token) in replaced)
+    ]
+    return " ".join([*kept, *add]) + "\n"
+
+
+def _key(token: str) -> str:
+    return token.partition("=")[0]
+
+
+def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
+    """cmdline.txt and config.txt, where they change, and the sources of the hook that rewrites them."""
+    add, drop = tokens(parts), dropped(parts)
+    found: dict[str, Entry] = {}
+    path = f"{facts.firmware}/{CMDLINE}"
+    text = facts.text(path)
+    if (add or drop) and not text.split():
+        raise ImageError(f"the base has no kernel command line at {path}")
+    if add or drop:
+        found[path] = rewritten(facts, path, merge_tokens(text, add, drop), mode=0o755)
+    if regenerates(facts):
+        found[HOOK_CMDLINE] = Slot(4096, mode=0o644)
+    lines = list(dict.fromkeys(line for part in parts for line in part.config_txt))
+    if lines:
+        found |= _config(lines, facts)
+    return found
+
+
+def _config(lines: Sequence[str], facts: Facts) -> dict[str, Entry]:
+    path = f"{facts.firmware}/{CONFIG}"
+    found: dict[str, Entry] = {
+        path: rewritten(facts, path, config_text(facts.text(path), lines), mode=0o755)
+    }
+    if regenerates(facts):
+        custom = facts.text(HOOK_CONFIG)
+        found[HOOK_CONFIG] = File(encode(config_text(custom, lines)))
+    return found
+
+
+def config_text(text: str, lines: Sequence[str]) -> str:
+    """config.txt with `lines` at its end, under `[all]` so that no filter of a board before them applies."""
+    present = text.partition(_HEADING)[0]
+    return with_newline(present) + "\n".join([_HEADING, "[all]", *lines]) + "\n"
+
+
+def stamped_cmdline(facts: Facts, variant: Sequence[str], own: Sequence[str]) -> dict[str, bytes]:
+    """The hook's slot: what the base has in it, the variant's tokens and the node's own."""
+    if not regenerates(facts):
+        return {}
+    text = merge_tokens(facts.text(HOOK_CMDLINE), [*variant, *own])
+    return {HOOK_CMDLINE: encode(text)}

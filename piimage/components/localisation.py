@@ -1,0 +1,128 @@
+"""Time zone, locale and keymap, checked against what the base holds and set offline where it can be."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from piimage.components.contribution import Check, Contribution, Stamp
+from piimage.components.textfile import real_path, rewritten, set_variable, with_newline
+from piimage.delta import Absent, Delta, Symlink
+from piimage.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from piimage.cluster import Cluster, Node, Role
+    from piimage.components.contribution import Secrets
+    from piimage.delta import Entry
+    from piimage.facts import Facts
+
+_LOCALE_FILES = ("/etc/default/locale", "/etc/locale.conf")
+_KEYBOARD = "/etc/default/keyboard"
+_VCONSOLE = "/etc/vconsole.conf"
+#: console-setup loads this compiled copy and looks at /etc/default/keyboard only without it.
+_KEYMAP_CACHE = "/etc/console-setup/cached_setup_keyboard.sh"
+#: Built into glibc, in every image.
+_BUILT_IN = frozenset({"c", "posix", "c.utf8"})
+
+
+def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
+    """Links and settings files; raises `UnsupportedError` for a zone or locale that the base cannot give."""
+    entries: dict[str, Entry] = _timezone(cluster.timezone, facts)
+    entries |= _keymap(cluster.keymap, facts)
+    deferred: tuple[str, ...] = ()
+    if needs_generation(cluster.locale, facts):
+        entries |= _generate(cluster.locale, facts)
+        deferred = (f"the locale {cluster.locale} is generated at first boot by cloud-init",)
+    else:
+        path = locale_file(facts)
+        text = set_variable(facts.text(path), "LANG", cluster.locale)
+        entries[path] = rewritten(facts, path, text)
+    return Contribution(
+        delta=Delta.of("localisation", entries),
+        deferred=deferred,
+        checks=(
+            Check(
+                name="time zone",
+                argv=("readlink", "/etc/localtime"),
+                expect=f"/{re.escape(cluster.timezone)}$",
+            ),
+        ),
+    )
+
+
+def stamp(cluster: Cluster, _node: Node, facts: Facts, _secrets: Secrets) -> Stamp:
+    """Asks cloud-init for the locale only when it must be generated, else keeps it from touching it."""
+    locale: Any = cluster.locale if needs_generation(cluster.locale, facts) else False
+    return Stamp(user_data={"locale": locale})
+
+
+def _timezone(zone: str, facts: Facts) -> dict[str, Entry]:
+    if facts.timezones and zone not in facts.timezones:
+        raise UnsupportedError(
+            f"the base has no time zone `{zone}`",
+            hint="write a name of the tz database, such as `Europe/Rome`",
+        )
+    if not facts.timezones and zone not in ("UTC", "Etc/UTC"):
+        raise UnsupportedError(
+            f"the base has no time zones at all, so not `{zone}` either",
+            hint="use `timezone: UTC` or a base with the package tzdata",
+        )
+    entries: dict[str, Entry] = {"/etc/localtime": Symlink(f"/usr/share/zoneinfo/{zone}")}
+    if facts.has("/etc/timezone"):  # gone from Debian 13; where it stands it must agree
+        entries["/etc/timezone"] = rewritten(facts, "/etc/timezone", f"{zone}\n")
+    return entries
+
+
+def locale_file(facts: Facts) -> str:
+    """Where the base keeps LANG: Debian's /etc/default/locale (since 13 a link) or locale.conf(5)."""
+    for path in _LOCALE_FILES:
+        if facts.has(path):
+            return real_path(facts, path)
+    return _LOCALE_FILES[1]
+
+
+def _folded(locale: str) -> str:
+    name, _, codeset = locale.partition(".")
+    return (f"{name}.{codeset.replace('-', '')}" if codeset else name).lower()
+
+
+def needs_generation(locale: str, facts: Facts) -> bool:
+    """Whether the base lacks the compiled locale but can make it; raises `UnsupportedError` if it cannot."""
+    present = _BUILT_IN | {_folded(name) for name in facts.locales}
+    if _folded(locale) in present:
+        return False
+    if "locales" in facts.packages and facts.cloud_init is not None:
+        return True
+    raise UnsupportedError(
+        f"the base has no locale `{locale}` and no package `locales` to make it",
+        hint=f"it has {', '.join(sorted({'C.UTF-8', *facts.locales}))}",
+    )
+
+
+def _generate(locale: str, facts: Facts) -> dict[str, Entry]:
+    """Name the locale in locale.gen(5); LANG waits, since cloud-init skips what LANG already says."""
+    line = f"{locale} {locale.partition('.')[2] or 'ISO-8859-1'}"
+    text = facts.text("/etc/locale.gen")
+    commented = re.compile(rf"^#[ \t]*{re.escape(line)}[ \t]*$", re.MULTILINE | re.IGNORECASE)
+    if re.search(rf"^{re.escape(line)}[ \t]*$", text, re.MULTILINE):
+        return {}
+    if commented.search(text):
+        text = commented.sub(line, text, count=1)
+    else:
+        text = with_newline(text) + line + "\n"
+    return {"/etc/locale.gen": rewritten(facts, "/etc/locale.gen", text)}
+
+
+def _keymap(keymap: str, facts: Facts) -> dict[str, Entry]:
+    """`layout` or `layout:variant`; on Debian-likes /etc/vconsole.conf is a link to the same file."""
+    layout, _, variant = keymap.partition(":")
+    vconsole = facts.files.get(_VCONSOLE)
+    if not facts.has(_KEYBOARD) and vconsole is not None and vconsole.kind == "file":
+        text = set_variable(vconsole.text, "KEYMAP", "-".join(filter(None, (layout, variant))))
+        return {_VCONSOLE: rewritten(facts, _VCONSOLE, text)}
+    text = facts.text(_KEYBOARD) or 'XKBMODEL="pc105"\nXKBOPTIONS=""\nBACKSPACE="guess"\n'
+    text = set_variable(set_variable(text, "XKBLAYOUT", layout), "XKBVARIANT", variant)
+    entries: dict[str, Entry] = {_KEYBOARD: rewritten(facts, _KEYBOARD, text)}
+    if facts.has(_KEYMAP_CACHE):
+        entries[_KEYMAP_CACHE] = Absent()
+    return entries

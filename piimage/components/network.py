@@ -1,0 +1,77 @@
+"""The network: a fixed wired address without a default route, and Wi-Fi, which owns that route.
+
+Picks the renderer for the stack that is in force in the base; each stack is a sibling module with
+`image(cluster, role, facts)` and `stamp(cluster, node, facts, secrets)`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from piimage.components import network_netplan
+from piimage.components.contribution import Check, Contribution, Stamp
+from piimage.delta import Delta, File
+from piimage.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+    from piimage.cluster import Cluster, Node, Role
+    from piimage.components.contribution import Secrets
+    from piimage.facts import Facts
+
+_STACKS: Mapping[str, ModuleType] = MappingProxyType({"netplan-networkd": network_netplan})
+
+#: The Wi-Fi radios of Pi 5, Pi 4 and Pi 3 / Zero 2 W as systemd-rfkill names their state files. No such
+#: file exists before the radio was first seen, so "every file there is" would be none.
+_RADIOS = ("1001100000.mmc", "fe300000.mmcnr", "3f300000.mmcnr")
+
+
+def _stack(facts: Facts) -> ModuleType:
+    try:
+        return _STACKS[facts.network_stack]
+    except KeyError:
+        raise UnsupportedError(
+            f"the base manages its network with `{facts.network_stack or 'nothing known'}`,"
+            f" which is not supported yet: {', '.join(sorted(_STACKS))} is",
+            hint="use the base `debian-13`",
+        ) from None
+
+
+def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
+    """What all nodes of a role share: the radio switched on, its country, and nothing that waits."""
+    part: Contribution = _stack(facts).image(cluster, role, facts)
+    if cluster.wifi is None or not role.wifi:
+        return part
+    radios = {f"/var/lib/systemd/rfkill/platform-{name}:wlan": File(b"0\n") for name in _RADIOS}
+    return Contribution(
+        delta=part.delta.merge(Delta.of("network", radios)),
+        enable=part.enable,
+        disable=part.disable,
+        mask=part.mask,
+        # The one way to set the country that works on every release (the driver reads it when it loads).
+        cmdline=(*part.cmdline, f"cfg80211.ieee80211_regdom={cluster.wifi.country}"),
+        checks=part.checks,
+        deferred=part.deferred,
+    )
+
+
+def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp:
+    """This node's addresses, and the hashed passphrase where it has Wi-Fi."""
+    part: Stamp = _stack(facts).stamp(cluster, node, facts, secrets)
+    address = str(node.address.ip).replace(".", r"\.")
+    return Stamp(
+        slots=part.slots,
+        network=part.network,
+        user_data=part.user_data,
+        checks=(
+            *part.checks,
+            Check(
+                name="wired address",
+                argv=("ip", "-4", "-o", "address", "show"),
+                expect=rf"\b(eth0|end0)\s.*\b{address}/{node.address.network.prefixlen}\b",
+            ),
+        ),
+    )

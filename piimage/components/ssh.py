@@ -1,0 +1,124 @@
+"""The ssh server, and trust made ahead: every host's key and certificate come from the cluster's state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from piimage.components import slots
+from piimage.components.contribution import Check, Contribution, Stamp
+from piimage.delta import Delta, File, Slot
+from piimage.distros.family import family
+from piimage.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from piimage.cluster import Cluster, Node, Role
+    from piimage.components.contribution import Secrets
+    from piimage.delta import Entry
+    from piimage.facts import Facts
+
+_CONFIG = "/etc/ssh/sshd_config"
+_DROP_IN = f"{_CONFIG}.d/10-piimage.conf"
+_KEY_SIZE = 4096
+#: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board for
+#: keys that nobody offers, since ours is the only HostKey.
+_KEY_MAKERS = ("sshd-keygen.service", "regenerate_ssh_host_keys.service")
+
+
+def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
+    """Server settings, unit and room for keys; raises `UnsupportedError` for a base without the server."""
+    unit = family(facts).ssh_unit
+    if unit not in facts.units or not facts.text(_CONFIG):
+        raise UnsupportedError(
+            "the base has no ssh server", hint="use a base with the package openssh-server"
+        )
+    if f"{_CONFIG}.d/*.conf" not in facts.text(_CONFIG):
+        raise UnsupportedError(
+            f"the base's {_CONFIG} does not include {_CONFIG}.d",
+            hint="use a base with OpenSSH 8.2 or newer and its stock sshd_config",
+        )
+    if cluster.ssh.x11_forwarding and not {"xauth", "xorg-x11-xauth"} & set(facts.packages):
+        raise UnsupportedError(
+            "X11 forwarding needs the package xauth, which the base does not have",
+            hint="set `ssh: {x11_forwarding: false}` or use a base with xauth",
+        )
+    entries: dict[str, Entry] = {
+        _DROP_IN: File(config_text(cluster).encode()),
+        slots.HOST_KEY: Slot(_KEY_SIZE),
+        slots.HOST_PUBLIC: Slot(_KEY_SIZE, mode=0o644),
+        slots.HOST_CERTIFICATE: Slot(_KEY_SIZE, mode=0o644),
+        slots.KNOWN_HOSTS: slots.known_hosts(cluster),
+    }
+    return Contribution(
+        delta=Delta.of("ssh", entries),
+        enable=(unit,),
+        disable=tuple(name for name in _KEY_MAKERS if name in facts.units),
+        checks=(
+            Check(name="ssh server", argv=("systemctl", "is-active", unit), expect="^active$"),
+        ),
+    )
+
+
+def config_text(cluster: Cluster) -> str:
+    """sshd_config(5) of ours: the first value of a keyword wins, so it lies before the base's own."""
+
+    def said(value: bool) -> str:  # noqa: FBT001 -- a word for a truth value
+        return "yes" if value else "no"
+
+    return (
+        f"HostKey {slots.HOST_KEY}\n"
+        f"HostCertificate {slots.HOST_CERTIFICATE}\n"
+        f"PasswordAuthentication {said(cluster.ssh.password_authentication)}\n"
+        "KbdInteractiveAuthentication no\n"
+        "PermitRootLogin prohibit-password\n"
+        f"X11Forwarding {said(cluster.ssh.x11_forwarding)}\n"
+    )
+
+
+def stamp(cluster: Cluster, node: Node, _facts: Facts, secrets: Secrets) -> Stamp:
+    """This node's key and certificate, and how to know all others."""
+    key = secrets.host_keys[node.name]
+    return Stamp(
+        slots={
+            slots.HOST_KEY: key.private,
+            slots.HOST_PUBLIC: key.public.strip().encode() + b"\n",
+            slots.HOST_CERTIFICATE: key.certificate.strip().encode() + b"\n",
+            slots.KNOWN_HOSTS: known_hosts_text(cluster, secrets).encode(),
+        },
+        user_data={
+            "ssh_deletekeys": False,
+            "ssh_pwauth": cluster.ssh.password_authentication,
+            "disable_root": True,
+            "no_ssh_fingerprints": True,
+            "ssh": {"emit_keys_to_console": False},
+        },
+        checks=(
+            Check(
+                name="host certificate",
+                argv=("ssh-keygen", "-L", "-f", slots.HOST_CERTIFICATE),
+                expect=rf"\b{node.name}\b",
+            ),
+        ),
+    )
+
+
+def host_names(cluster: Cluster, name: str) -> list[str]:
+    """What people and programs may call a node: name, qualified name, address."""
+    qualified = [f"{name}.{cluster.domain}"] if cluster.domain else []
+    return [name, *qualified, str(cluster.addresses[name])]
+
+
+def known_hosts_text(cluster: Cluster, secrets: Secrets) -> str:
+    """ssh_known_hosts: the CA for all nodes, and each key plainly for clients that know no certificates."""
+    names = {node.name: ",".join(host_names(cluster, node.name)) for node in cluster.nodes}
+    lines = [f"@cert-authority {','.join(names.values())} {_bare(secrets.ca_public)}\n"]
+    lines += [
+        f"{hosts} {_bare(secrets.host_keys[name].public)}\n"
+        for name, hosts in names.items()
+        if name in secrets.host_keys
+    ]
+    return "".join(lines)
+
+
+def _bare(public: str) -> str:
+    """Type and key of a public key line, without its comment."""
+    return " ".join(public.split()[:2])

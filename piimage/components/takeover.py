@@ -1,0 +1,176 @@
+"""The base's own first user: who it is, and every trace of its name outside the account databases.
+
+Raspberry Pi OS ships `pi` together with files that name it (sudoers, autologin) and, since 2022, a wizard
+that asks for another name at first boot and blocks tty1 until somebody answers (package userconf-pi:
+`userconfig.service`, a `Banner` for sshd, on desktops a user of its own).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from piimage.components.accounts import Account, Accounts, first_human
+from piimage.components.contribution import Contribution
+from piimage.components.textfile import rewritten
+from piimage.delta import Absent, Delta, Tree
+from piimage.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from piimage.cluster import User
+    from piimage.delta import Entry
+    from piimage.facts import Facts
+
+WIZARD = "rpi-first-boot-wizard"
+_WIZARD_FILES = (
+    "/etc/ssh/sshd_config.d/rename_user.conf",
+    "/etc/sudoers.d/010_wiz-nopasswd",
+    "/etc/xdg/autostart/piwiz.desktop",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """`user` takes over the base's account `old`; `gids` is the map of its private group, if it had one."""
+
+    user: User
+    old: Account
+    gids: tuple[tuple[int, int], ...]
+
+
+def find(users: Sequence[User], accounts: Accounts) -> dict[str, Account]:
+    """User name -> account of the base that the user takes over.
+
+    A user named like an account of the base takes that one over. Raises `UnsupportedError` for
+    a `rename_from` that the base lacks, and for a user named like one of its system accounts.
+    """
+    found: dict[str, Account] = {}
+    for user in users:
+        account = accounts.account(user.name) or _source(user, accounts)
+        if account is not None and account.uid < 1000:  # noqa: PLR2004 -- login.defs UID_MIN
+            raise UnsupportedError(
+                f"user `{user.name}` is a system account of the base (uid {account.uid})",
+                hint="choose another name",
+            )
+        if account is not None and account not in found.values():
+            found[user.name] = account
+    return found
+
+
+def _source(user: User, accounts: Accounts) -> Account | None:
+    if user.rename_from is None:
+        return None
+    if user.rename_from == "auto":
+        return first_human(accounts)
+    account = accounts.account(user.rename_from)
+    if account is None:
+        raise UnsupportedError(
+            f"user `{user.name}` is to be renamed from `{user.rename_from}`, which the base does not have",
+            hint="`rename_from: auto` takes the base's own first user if there is one",
+        )
+    return account
+
+
+def apply(user: User, old: Account, accounts: Accounts) -> Takeover:
+    """Rename the account and, where it is the account's own, its group."""
+    gids: tuple[tuple[int, int], ...] = ()
+    group = accounts.group_name(old.gid)
+    if group == old.name:
+        gids = ((old.gid, user.gid),)
+        if accounts.gid(user.group) not in (None, old.gid) and user.group != group:
+            accounts.remove_group(group)
+        else:
+            _free(accounts, user, group)
+            accounts.rename_group(group, user.group, user.gid)
+    accounts.rename(old.name, user.name)
+    return Takeover(user, old, tuple(pair for pair in gids if pair[0] != pair[1]))
+
+
+def _free(accounts: Accounts, user: User, group: str) -> None:
+    other = accounts.group_name(user.gid)
+    if other not in (None, group):
+        raise UnsupportedError(
+            f"gid {user.gid} of group `{user.group}` belongs to the group `{other}` of the base",
+            hint="choose a gid that the base does not use, from 1000 up",
+        )
+
+
+def traces(takeover: Takeover, facts: Facts) -> dict[str, Entry]:
+    """The moved home, and the files of the base that name the old user."""
+    old, user = takeover.old, takeover.user
+    uids = ((old.uid, user.uid),) if old.uid != user.uid else ()
+    entries: dict[str, Entry] = {user.home: Tree(old.home, uids, takeover.gids)}
+    entries[f"{user.home}/.Xauthority"] = Absent()
+    entries |= _sudoers(old.name, facts)
+    entries |= _autologin(old.name, user.name, facts)
+    return entries
+
+
+def _sudoers(name: str, facts: Facts) -> dict[str, Entry]:
+    """The old user's privileges end: cluster.yaml says what the new one may do."""
+    entries: dict[str, Entry] = {}
+    rule = re.compile(rf"^[ \t]*{re.escape(name)}[ \t].*\n?", re.MULTILINE)
+    for path in _files(facts, "/etc/sudoers", "/etc/sudoers.d/"):
+        text = facts.text(path)
+        rest = rule.sub("", text)
+        if rest == text:
+            continue
+        rules = [line for line in rest.splitlines() if line.strip() and line.strip()[0] != "#"]
+        keep = bool(rules) or path == "/etc/sudoers"
+        entries[path] = rewritten(facts, path, rest, mode=0o440) if keep else Absent()
+    return entries
+
+
+def _autologin(old: str, new: str, facts: Facts) -> dict[str, Entry]:
+    """Display managers and consoles that log the old user in log the new one in."""
+    entries: dict[str, Entry] = {}
+    name = re.compile(
+        rf"(?P<key>^[ \t]*(?:autologin-user|AutomaticLogin|User)=|--autologin[ =])"
+        rf"{re.escape(old)}(?=\s|$)",
+        re.MULTILINE,
+    )
+    folders = ("/etc/lightdm/", "/etc/gdm3/", "/etc/sddm.conf.d/", "/etc/systemd/system/getty@")
+    for path in _files(facts, *folders, "/etc/sddm.conf"):
+        text = facts.text(path)
+        rest = name.sub(lambda match: match["key"] + new, text)
+        if rest != text:
+            entries[path] = rewritten(facts, path, rest)
+    return entries
+
+
+def _files(facts: Facts, *places: str) -> list[str]:
+    """Regular files named by `places`, which are paths or beginnings of them."""
+    return sorted(
+        path
+        for path, fact in facts.files.items()
+        if fact.kind == "file"
+        and any(path == place or (place[-1] in "/@" and path.startswith(place)) for place in places)
+    )
+
+
+def wizard(facts: Facts, accounts: Accounts) -> Contribution:
+    """What the first-boot wizard leaves in an image taken out, as `cancel-rename` does it on a board."""
+    unit = "userconfig.service"
+    entries: dict[str, Entry] = {path: Absent() for path in _WIZARD_FILES if facts.has(path)}
+    for name in ("userconf", "userconf.txt"):
+        path = f"{facts.firmware}/{name}"
+        if facts.has(path):
+            entries[path] = Absent()
+    account = accounts.account(WIZARD)
+    if account is not None:
+        accounts.remove(WIZARD)
+        entries[account.home] = Absent()
+    lightdm = "/etc/lightdm/lightdm.conf"
+    text = facts.text(lightdm)
+    rest = re.sub(rf"^(?=autologin-user={WIZARD}\b)", "#", text, flags=re.MULTILINE)
+    if rest != text:
+        entries[lightdm] = rewritten(facts, lightdm, rest)
+    present = unit in facts.units
+    return Contribution(
+        delta=Delta.of("users", entries),
+        mask=(unit,) if present else (),
+        enable=("getty@tty1.service",) if present else (),
+    )

@@ -1,0 +1,60 @@
+"""Edits of a base's own text files: pure functions from the text that facts hold to the text wanted."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from piimage.delta import File
+
+if TYPE_CHECKING:
+    from piimage.facts import Facts
+
+
+def encode(text: str) -> bytes:
+    """Bytes of `text`; what was not UTF-8 in the image comes out as it went in."""
+    return text.encode(errors="surrogateescape")
+
+
+def rewritten(facts: Facts, path: str, text: str, *, mode: int = 0o644) -> File:
+    """A file with this text and the owner, group and mode that `path` has now (else root's, `mode`)."""
+    fact = facts.files.get(path)
+    if fact is None or fact.kind != "file":
+        return File(encode(text), mode=mode)
+    return File(encode(text), mode=fact.mode, uid=fact.uid, gid=fact.gid)
+
+
+def real_path(facts: Facts, path: str) -> str:
+    """Where `path` leads when the image has a link there (one hop inside /etc, as Debian uses it)."""
+    fact = facts.files.get(path)
+    if fact is None or fact.kind != "link" or not fact.target:
+        return path
+    if fact.target.startswith("/"):
+        return fact.target
+    parts = path.split("/")[:-1]
+    for part in fact.target.split("/"):
+        if part == "..":
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def set_variable(text: str, name: str, value: str) -> str:
+    """`text` of shell assignments with `name="value"`: its active line replaced, else one appended."""
+    line = f'{name}="{value}"'
+    pattern = re.compile(rf"^[ \t]*{re.escape(name)}=.*$", re.MULTILINE)
+    if pattern.search(text):
+        return pattern.sub(lambda _: line, text)
+    return with_newline(text) + line + "\n"
+
+
+def with_newline(text: str) -> str:
+    """`text` ending in a newline unless it is empty, so that an appended line is a line of its own."""
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+def comment_out(text: str, keywords: tuple[str, ...]) -> str:
+    """`text` with every active line that starts with one of `keywords` behind a `#`."""
+    names = "|".join(map(re.escape, keywords))
+    return re.sub(rf"^(?=[ \t]*(?:{names})\b)", "#", text, flags=re.MULTILINE)

@@ -1,0 +1,164 @@
+"""Users: the same accounts with the same numbers on every node, made or renamed offline.
+
+Image phase: accounts (locked), homes with skeleton, sudoers, and room for authorized_keys.
+Stamp: password hashes through cloud-init's `chpasswd`, and the keys themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from piimage.cluster import Sudo
+from piimage.components import slots, takeover
+from piimage.components.accounts import Accounts
+from piimage.components.contribution import Check, Contribution, Stamp
+from piimage.delta import Absent, Delta, Directory, File, Symlink
+from piimage.distros.family import family
+from piimage.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from piimage.cluster import Cluster, Node, Role, User
+    from piimage.components.contribution import Secrets
+    from piimage.delta import Entry
+    from piimage.distros.family import Family
+    from piimage.facts import Facts
+
+_SKELETON = "/etc/skel"
+#: Shells that deny a login are in no /etc/shells, and rightly wanted for service accounts.
+_NO_LOGIN = ("nologin", "false")
+#: What sudoers(5) cannot take for an alias, a keyword or a number.
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_-]*")
+
+
+def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
+    """Accounts, homes and sudoers of all users; raises `UnsupportedError` for what the base cannot hold."""
+    distro, accounts = family(facts), Accounts(facts)
+    taken = takeover.find(cluster.users, accounts)
+    wizard = takeover.wizard(facts, accounts)
+    entries: dict[str, Entry] = {}
+    for user in cluster.users:
+        if user.name in taken:
+            done = takeover.apply(user, taken[user.name], accounts)
+            entries |= takeover.traces(done, facts)
+    for user in cluster.users:
+        _check_shell(user, facts)
+        _account(user, accounts, distro, facts)
+        entries |= _home(user, facts, moved=user.name in taken)
+    accounts.disable("root")
+    accounts.lock_open_accounts(user.name for user in cluster.users)
+    entries |= accounts.files() | dict(_sudoers(cluster, accounts, distro))
+    checks = tuple(check for user in cluster.users for check in _checks(user))
+    return Contribution(
+        delta=wizard.delta.merge(Delta.of("users", entries), replacing=frozenset(entries)),
+        enable=wizard.enable,
+        mask=wizard.mask,
+        checks=checks,
+    )
+
+
+def _account(user: User, accounts: Accounts, distro: Family, facts: Facts) -> None:
+    accounts.put_group(user.group, user.gid)
+    accounts.put_user(user)
+    accounts.join(user.name, _groups(user, accounts, distro, facts))
+    if user.sudo is Sudo.PASSWORD:
+        accounts.join(user.name, [distro.admin_group])
+    else:
+        accounts.leave(user.name, [distro.admin_group])
+
+
+def _groups(user: User, accounts: Accounts, distro: Family, facts: Facts) -> list[str]:
+    """Names of groups for the logical ones; hardware groups that the base lacks are left out."""
+    found: list[str] = []
+    for name in user.groups:
+        if name in ("admin", "sudo", "wheel"):
+            continue  # `sudo:` alone says who may become root
+        names = distro.groups.get(name, (name,))
+        if name not in distro.groups and accounts.gid(name) is None:
+            raise UnsupportedError(
+                f"group `{name}` of user `{user.name}` is not in the base ({facts.os.pretty})",
+                hint=f"known everywhere: {', '.join(sorted(distro.groups))}",
+            )
+        found += [group for group in names if accounts.gid(group) is not None]
+    return found
+
+
+def _check_shell(user: User, facts: Facts) -> None:
+    shells = [line for line in facts.text("/etc/shells").split() if line.startswith("/")]
+    if shells and user.shell not in shells and user.shell.rsplit("/", 1)[-1] not in _NO_LOGIN:
+        raise UnsupportedError(
+            f"shell `{user.shell}` of user `{user.name}` is not in the base's /etc/shells",
+            hint=f"the base has {', '.join(shells)}",
+        )
+
+
+def _home(user: User, facts: Facts, *, moved: bool) -> dict[str, Entry]:
+    """The home with the base's skeleton; a home that was moved keeps what it has."""
+    uid, gid = user.uid, user.gid
+    path, slot = slots.authorized_keys(user)
+    private = Directory(0o700, uid, gid)
+    entries: dict[str, Entry] = {f"{user.home}/.ssh": private, path: slot}
+    if moved:
+        return entries
+    entries[user.home] = private
+    entries[f"{user.home}/.Xauthority"] = Absent()
+    for source, fact in facts.files.items():
+        if not source.startswith(_SKELETON + "/"):
+            continue
+        target = user.home + source.removeprefix(_SKELETON)
+        if target in entries:
+            continue
+        if fact.kind == "dir":
+            entries[target] = Directory(fact.mode, uid, gid)
+        elif fact.kind == "link" and fact.target is not None:
+            entries[target] = Symlink(fact.target, uid, gid)
+        elif fact.content is not None:
+            entries[target] = File(fact.content, fact.mode, uid, gid)
+    return entries
+
+
+def _sudoers(cluster: Cluster, accounts: Accounts, distro: Family) -> Iterator[tuple[str, Entry]]:
+    """One file per user. A dot in the name of such a file would make sudo skip it (sudoers(5))."""
+    has_admins = accounts.gid(distro.admin_group) is not None
+    for index, user in enumerate(cluster.users):
+        if user.sudo is Sudo.NONE or (user.sudo is Sudo.PASSWORD and has_admins):
+            continue
+        tag = "NOPASSWD: " if user.sudo is Sudo.NOPASSWD else ""
+        who = user.name if _PLAIN_NAME.fullmatch(user.name) else f"#{user.uid}"
+        path = f"/etc/sudoers.d/0{10 + index}_{re.sub('[^A-Za-z0-9_-]', '_', user.name)}"
+        yield path, File(f"{who} ALL=(ALL:ALL) {tag}ALL\n".encode(), mode=0o440)
+
+
+def _checks(user: User) -> Iterator[Check]:
+    yield Check(name=f"uid of {user.name}", argv=("id", "-u", user.name), expect=f"^{user.uid}$")
+    yield Check(name=f"gid of {user.name}", argv=("id", "-g", user.name), expect=f"^{user.gid}$")
+    if user.sudo is Sudo.NOPASSWD:
+        yield Check(
+            name=f"sudo of {user.name}",
+            argv=("sudo", "-n", "id", "-u"),
+            expect="^0$",
+            user=user.name,
+        )
+
+
+def stamp(cluster: Cluster, _node: Node, _facts: Facts, secrets: Secrets) -> Stamp:
+    """Keys into the slots, hashes into the seed; the cluster's own key opens the first user's door only."""
+    filled: dict[str, bytes] = {}
+    for index, user in enumerate(cluster.users):
+        keys = list(secrets.authorized_keys.get(user.name, ()))
+        if index == 0:
+            keys.insert(0, secrets.cluster_public)
+        path, _ = slots.authorized_keys(user)
+        filled[path] = "".join(key.strip() + "\n" for key in dict.fromkeys(keys)).encode()
+    names = [user.name for user in cluster.users] + ["root"]
+    hashes = [
+        {"name": name, "password": secrets.passwords[name], "type": "hash"}
+        for name in names
+        if name in secrets.passwords
+    ]
+    user_data: dict[str, Any] = {"users": []}
+    if hashes:
+        user_data["chpasswd"] = {"expire": False, "users": hashes}
+    return Stamp(slots=filled, user_data=user_data)

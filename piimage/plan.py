@@ -1,0 +1,212 @@
+"""The plan: every component run, every shared file rendered once by its owner.
+
+`plan_variant` gives what all nodes of a role share, without a secret and without a node's name;
+`plan_stamp` gives what makes that variant one node. Both are pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from piimage.components import (
+    boot,
+    cloudinit,
+    firmware,
+    fstab,
+    identity,
+    localisation,
+    network,
+    slots,
+    ssh,
+    timesync,
+    trim,
+    units,
+    users,
+)
+from piimage.components.textfile import encode
+from piimage.delta import Absent, Delta, Directory
+from piimage.errors import PiimageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import ModuleType
+
+    from piimage.cluster import Cluster, Node, Role
+    from piimage.components.contribution import Check, Contribution, Secrets, Stamp
+    from piimage.delta import Slot
+    from piimage.facts import Facts
+
+#: The recipe, in the order in which its checks are asked on a running node.
+COMPONENTS: tuple[ModuleType, ...] = (
+    cloudinit,
+    identity,
+    localisation,
+    users,
+    ssh,
+    network,
+    timesync,
+    boot,
+)
+#: What a person who holds the card may read about it.
+LABEL = "piimage.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantPlan:
+    """What a role's image must hold. `cmdline` are the kernel tokens that stamps repeat."""
+
+    role: Role
+    delta: Delta
+    checks: tuple[Check, ...]
+    packages: tuple[str, ...]
+    deferred: tuple[str, ...]
+    cmdline: tuple[str, ...]
+
+    @property
+    def slots(self) -> dict[str, Slot]:
+        """The paths that every stamp fills."""
+        return self.delta.slots
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over everything that the image phase writes."""
+        inputs = [self.delta.digest(), sorted(self.packages)]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StampPlan:
+    """What makes a variant this node: `slots` has every slot of the variant, `firmware` names on the FAT."""
+
+    node: Node
+    instance_id: str
+    slots: Mapping[str, bytes] = field(repr=False)
+    firmware: Mapping[str, bytes]
+    checks: tuple[Check, ...]
+
+
+def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
+    """The variant of `role`; raises `UnsupportedError` for what the base cannot do, `ClashError` for two claims."""
+    parts: list[Contribution] = [c.image(cluster, role, facts) for c in COMPONENTS]
+    shared = {**firmware.entries(parts, facts), **fstab.entries(parts, facts)}
+    delta = _merged(parts).merge(Delta.of("firmware", shared))
+    parts.append(trim.image(delta.slots))
+    delta = delta.merge(parts[-1].delta)
+    delta = delta.merge(Delta.of("units", units.entries(parts, delta, facts)))
+    delta = delta.merge(Delta.of("plan", _parents(delta, facts)))
+    return VariantPlan(
+        role=role,
+        delta=delta,
+        checks=tuple(check for part in parts for check in part.checks),
+        packages=tuple(
+            dict.fromkeys([*role.packages, *(name for part in parts for name in part.packages)])
+        ),
+        deferred=tuple(sentence for part in parts for sentence in part.deferred),
+        cmdline=firmware.tokens(parts),
+    )
+
+
+def _merged(parts: Sequence[Contribution]) -> Delta:
+    delta = Delta()
+    for part in parts:
+        delta = delta.merge(part.delta)
+    return delta
+
+
+def _parents(delta: Delta, facts: Facts) -> dict[str, Directory]:
+    """Directories that the image lacks and that some entry needs; an archive would make them with any mode."""
+    missing: dict[str, Directory] = {}
+    for path, entry in delta:
+        if isinstance(entry, Absent):
+            continue
+        parts = path.split("/")[1:-1]
+        for depth in range(1, len(parts) + 1):
+            parent = "/" + "/".join(parts[:depth])
+            if not facts.has(parent) and parent not in delta.entries:
+                missing[parent] = Directory()
+    return missing
+
+
+def plan_stamp(
+    cluster: Cluster,
+    node: Node,
+    facts: Facts,
+    variant: VariantPlan,
+    variant_id: str,
+    secrets: Secrets,
+) -> StampPlan:
+    """The stamp of `node`; raises `PiimageError` when a slot is too small or a component left one empty."""
+    stamps: list[Stamp] = [
+        c.stamp(cluster, node, facts, secrets) for c in COMPONENTS if hasattr(c, "stamp")
+    ]
+    own = (*node.cmdline, *(token for stamp in stamps for token in stamp.cmdline))
+    filled = _one(stamp.slots for stamp in stamps)
+    filled |= firmware.stamped_cmdline(facts, variant.cmdline, own)
+    filled |= cloudinit.seed(
+        _one(stamp.user_data for stamp in stamps), _one(stamp.network for stamp in stamps)
+    )
+    fat = _one(stamp.firmware for stamp in stamps)
+    if own:
+        fat[firmware.CMDLINE] = _cmdline(facts, variant, own)
+    build = _build_id(variant_id, filled, fat)
+    instance = cloudinit.instance_id(cluster, node, build)
+    filled[slots.META_DATA] = cloudinit.meta_data(node, instance)
+    fat[LABEL] = _label(cluster, node, build, variant_id)
+    return StampPlan(
+        node=node,
+        instance_id=instance,
+        slots=_fitted(filled, variant),
+        firmware=fat,
+        checks=tuple(check for stamp in stamps for check in stamp.checks),
+    )
+
+
+def _one(parts: Any) -> dict[str, Any]:  # noqa: ANN401 -- mappings of several value types
+    """The mappings of all stamps in one; raises `PiimageError` when two disagree about a key."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            if key in merged and merged[key] != value:
+                raise PiimageError(f"two components stamp `{key}` differently")
+            merged[key] = value
+    return merged
+
+
+def _cmdline(facts: Facts, variant: VariantPlan, own: Sequence[str]) -> bytes:
+    path = f"{facts.firmware}/{firmware.CMDLINE}"
+    entry = variant.delta.entries.get(path)
+    content = getattr(entry, "content", None)
+    text = content.decode(errors="surrogateescape") if content is not None else facts.text(path)
+    return encode(firmware.merge_tokens(text, own))
+
+
+def _build_id(variant_id: str, filled: Mapping[str, bytes], fat: Mapping[str, bytes]) -> str:
+    """12 hex digits over the variant and all that is stamped: other content, other build."""
+    hasher = hashlib.sha256(variant_id.encode())
+    for name, content in sorted((*filled.items(), *fat.items())):
+        hasher.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return hasher.hexdigest()[:12]
+
+
+def _label(cluster: Cluster, node: Node, build: str, variant_id: str) -> bytes:
+    label = {
+        "cluster": cluster.name,
+        "node": node.name,
+        "number": node.number,
+        "build": build,
+        "variant": variant_id,
+    }
+    return json.dumps(label, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _fitted(filled: Mapping[str, bytes], variant: VariantPlan) -> dict[str, bytes]:
+    """Content for exactly the slots of the variant, each no larger than its slot."""
+    unfilled, unknown = set(variant.slots) - set(filled), set(filled) - set(variant.slots)
+    if unfilled or unknown:
+        raise PiimageError(
+            f"slots and stamps do not match: {', '.join(sorted(unfilled | unknown))}",
+            hint="build the variant anew",
+        )
+    return {path: slots.fit(path, filled[path], slot) for path, slot in variant.slots.items()}
