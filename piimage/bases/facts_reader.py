@@ -1,0 +1,195 @@
+"""Read the Facts of an image in user space: nothing is mounted, nothing in it is run or written.
+
+The image is untrusted. What decides (the table, os-release, the network stack) is an error when it
+cannot be read; text that is merely odd, such as a broken line of passwd, is handed on as it stands.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from piimage.bases.guest_text import Packages, dpkg_status, os_release
+from piimage.bases.inventory import (
+    LOCALE_ARCHIVE,
+    LOCALES,
+    MODULES,
+    PROGRAMS,
+    ZONEINFO,
+    architecture,
+    kernels,
+    locales,
+    timezones,
+)
+from piimage.bases.layout import (
+    OS_RELEASE,
+    find_firmware,
+    find_root,
+    firmware_mount,
+    resolve_mounts,
+)
+from piimage.bases.network_stack import network_stack
+from piimage.bases.units import VENDOR, read_units, unit_files
+from piimage.disk.ext4 import open_ext4
+from piimage.disk.fat import list_tree, read_files
+from piimage.disk.table import read_table
+from piimage.errors import ImageError, UnsupportedError
+from piimage.facts import Facts, FileFact
+from piimage.progress import Progress, Quiet
+from piimage.report import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from piimage.disk.ext4 import Ext4
+    from piimage.facts import OsRelease, Partition
+
+#: Files up to this size are kept with their content.
+MAX_CONTENT = 1 << 20
+_MAX_NAMES, _MAX_TOTAL = 50_000, 128 << 20
+#: Debian's own has 60 MB with all of its translations; more than this is not read.
+_MAX_DATABASE = 256 << 20
+_STATUS = "/var/lib/dpkg/status"
+#: Kept with content.
+_WITH_CONTENT = (("/etc", None), ("/usr/lib/netplan", 1), ("/usr/lib/os-release", 0))
+#: Kept by kind, mode and owner: where components write, with as many levels as they look at.
+_WITHOUT_CONTENT = (
+    ("/", 1),
+    ("/boot", 1),
+    ("/home", 2),
+    ("/opt", 1),
+    ("/root", 2),
+    ("/srv", 1),
+    ("/usr/lib/piimage", 2),
+    ("/usr/local", 1),
+    ("/usr/share/keyrings", 1),
+    ("/var/lib/AccountsService", 2),
+    ("/var/lib/cloud", 3),
+    ("/var/lib/dbus", 1),
+    ("/var/lib/systemd", 2),
+    ("/var/mail", 1),
+    ("/var/spool/cron", 2),
+)
+#: Looked at for other facts and not kept.
+_LOOKED_AT = ((VENDOR, 2), (MODULES, 1), (LOCALES, 1), (ZONEINFO, 3))
+_FIRMWARE_TEXT = re.compile(
+    r"[^/]+\.(txt|toml|sh|ya?ml)|user-data|meta-data|network-config|userconf", re.IGNORECASE
+)
+
+
+def read_facts(image: Path, *, image_id: str, progress: Progress | None = None) -> Facts:
+    """The facts of the raw image at `image`, whose sha256 is `image_id`.
+
+    Raises `ImageError` for an image that is damaged and `UnsupportedError` for one that piimage
+    cannot use; both say what was seen.
+    """
+    with (progress or Quiet()).step("reading the facts of the image"):
+        table = read_table(image)
+        root = find_root(image, table)
+        firmware = find_firmware(image, table)
+        with open_ext4(image, root.start) as ext4:
+            tree = _Tree(ext4)
+        text = tree.text("/etc/fstab")
+        mounts = resolve_mounts(text, table, root)
+        place = firmware_mount(mounts, firmware, text)
+        units = read_units(tree.listing, tree.contents)
+        return Facts(
+            image_id=image_id,
+            os=_os_release(tree),
+            architecture=architecture(tree.contents, tree.packages.architectures),
+            table=table,
+            mounts=mounts,
+            firmware=place,
+            files=tree.files | _firmware_files(image, firmware, place),
+            units=units,
+            packages=tree.packages.versions,
+            network_stack=network_stack(units, tree.packages.versions, tree.files),
+            rpi_issue=tree.text("/etc/rpi-issue") or None,
+            kernels=kernels(tree.listing),
+            locales=locales(tree.listing, tree.contents.get(LOCALE_ARCHIVE, b"")),
+            timezones=timezones(tree.listing),
+            cloud_init=tree.packages.versions.get("cloud-init"),
+            made=tree.made,
+        )
+
+
+class _Tree:
+    """What the root file system gives: everything is read here, so that it is opened once."""
+
+    def __init__(self, ext4: Ext4) -> None:
+        kept, content = _list(ext4, _WITHOUT_CONTENT), _list(ext4, _WITH_CONTENT)
+        self.listing = kept | content | _list(ext4, _LOOKED_AT) | _parents(ext4)
+        if len(content) > _MAX_NAMES:
+            raise ImageError(f"the image has {len(content)} files in /etc, which is not credible")
+        regular = [path for path, fact in content.items() if fact.kind == "file"]
+        self.contents = ext4.read_files(regular, limit=MAX_CONTENT)
+        if sum(map(len, self.contents.values())) > _MAX_TOTAL:
+            raise ImageError(f"the files in the image's /etc exceed {_MAX_TOTAL >> 20} MiB")
+        self.files = {
+            path: replace(fact, content=self.contents.get(path) if fact.kind == "file" else None)
+            for path, fact in (kept | _parents(ext4) | content).items()
+        }
+        self.contents |= ext4.read_files(unit_files(self.listing), limit=MAX_CONTENT)
+        self.contents |= ext4.read_files((*OS_RELEASE, *PROGRAMS), limit=MAX_CONTENT << 3)
+        database = ext4.read_files((_STATUS, LOCALE_ARCHIVE), limit=_MAX_DATABASE)
+        self.contents |= database
+        self.packages: Packages = dpkg_status(_decode(database.get(_STATUS, b"")))
+        self.made = max(filter(None, map(ext4.modified, (_STATUS, *OS_RELEASE))), default=None)
+
+    def text(self, path: str) -> str:
+        """Text of a file, or `""`."""
+        return _decode(self.contents.get(path, b""))
+
+
+def _list(ext4: Ext4, roots: tuple[tuple[str, int | None], ...]) -> dict[str, FileFact]:
+    found: dict[str, FileFact] = {}
+    for root, depth in roots:
+        found |= ext4.list_tree([root], depth)
+    return found
+
+
+def _parents(ext4: Ext4) -> dict[str, FileFact]:
+    """The directories above whatever is listed, so that no kept path hangs in the air."""
+    above: set[str] = set()
+    for root, _ in (*_WITH_CONTENT, *_WITHOUT_CONTENT):
+        path = root
+        while path != "/":
+            path = posixpath.dirname(path)
+            above.add(path)
+    return ext4.list_tree(sorted(above), 0)
+
+
+def _os_release(tree: _Tree) -> OsRelease:
+    for path in OS_RELEASE:
+        found = os_release(tree.text(path))
+        if found is not None:
+            return found
+    first = tree.text(OS_RELEASE[0]).partition("\n")[0]
+    raise UnsupportedError(f"/etc/os-release names no `ID`; it begins with {shown(first)}")
+
+
+def _firmware_files(image: Path, partition: Partition, place: str) -> dict[str, FileFact]:
+    """Names in the root of the firmware's partition, text files with their content."""
+    listing = {
+        path: fact
+        for path, fact in list_tree(image, partition.start).items()
+        if path.count("/") == 1
+    }
+    wanted = [p for p, f in listing.items() if f.kind == "file" and _is_text(p)]
+    contents: Mapping[str, bytes] = read_files(image, partition.start, wanted, limit=MAX_CONTENT)
+    return {
+        place + path: replace(fact, content=contents.get(path))
+        for path, fact in listing.items()
+        if path != "/"
+    }
+
+
+def _is_text(path: str) -> bool:
+    return _FIRMWARE_TEXT.fullmatch(path.lstrip("/")) is not None
+
+
+def _decode(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")

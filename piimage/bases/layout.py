@@ -1,0 +1,148 @@
+"""Which partition is which: the root file system, the firmware's FAT, and what fstab mounts.
+
+Nothing is guessed from numbers or labels: the root is the ext4 that holds os-release, the
+firmware's partition the first FAT that holds firmware, and everything else is what the image's own
+fstab says.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from piimage.bases.guest_text import fstab
+from piimage.disk.ext4 import open_ext4
+from piimage.disk.fat import open_fat
+from piimage.errors import ImageError, UnsupportedError
+from piimage.report import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from piimage.facts import Partition, PartitionTable
+
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+_EXT = ("ext2", "ext3", "ext4")
+#: Names by which a Pi's boot ROM or firmware finds its way on a FAT (raspberrypi.com, "Boot folder
+#: contents").
+_FIRMWARE = re.compile(r"config\.txt|bootcode\.bin|start(4|_[a-z]+|4[a-z]+)?\.elf|autoboot\.txt")
+_DEVICE = re.compile(r"/dev/(?:mmcblk[0-9]+p|nvme[0-9]+n[0-9]+p|[shv]d[a-z])([0-9]+)")
+_BY = re.compile(r"/dev/disk/by-(label|uuid|partuuid)/(.+)")
+#: Parts of the system that must lie in the root file system, because facts and components look
+#: there.
+_WHOLE = ("/etc", "/usr", "/var", "/var/lib")
+
+
+def find_root(image: Path, table: PartitionTable) -> Partition:
+    """The partition that holds os-release; raises `UnsupportedError` that says what was seen."""
+    holders = []
+    for partition in table.partitions:
+        if partition.filesystem is None or partition.filesystem.type not in _EXT:
+            continue
+        with open_ext4(image, partition.start) as ext4:
+            # A link in /etc may dangle in the image of a system whose /usr is elsewhere.
+            if ext4.read_files(OS_RELEASE, limit=1 << 16):
+                holders.append(partition)
+    if len(holders) == 1:
+        return holders[0]
+    if holders:
+        numbers = ", ".join(str(partition.number) for partition in holders)
+        raise UnsupportedError(
+            f"partitions {numbers} all hold an operating system, one is wanted; saw: {seen(table)}"
+        )
+    raise UnsupportedError(
+        f"no partition holds /etc/os-release in an ext4 file system; saw: {seen(table)}",
+        hint="images of Debian, Raspberry Pi OS and Ubuntu for the Raspberry Pi can be used",
+    )
+
+
+def find_firmware(image: Path, table: PartitionTable) -> Partition:
+    """The first FAT with what a Pi's firmware reads; raises `UnsupportedError` if none has it."""
+    for partition in table.partitions:
+        if partition.filesystem is None or partition.filesystem.type != "vfat":
+            continue
+        with open_fat(image, partition.start) as fat:
+            names = [path.lstrip("/").lower() for path, _ in fat.walk()]
+        if any(_FIRMWARE.fullmatch(name) for name in names):
+            return partition
+    raise UnsupportedError(
+        "no FAT partition holds the Raspberry Pi's firmware (`config.txt` or `start*.elf`); "
+        f"saw: {seen(table)}",
+        hint="is this an image for a Raspberry Pi?",
+    )
+
+
+def resolve_mounts(text: str, table: PartitionTable, root: Partition) -> dict[str, int]:
+    """Read fstab as `{mount point: partition number}`, without what lies elsewhere (tmpfs, NFS).
+
+    `/` is always there. Raises `UnsupportedError` when fstab contradicts `root`, or when a part of
+    the system lies on a partition of its own.
+    """
+    found: dict[str, int] = {}
+    for line in fstab(text):
+        partition = _partition(line.spec, table)
+        if partition is not None:
+            found[line.target] = partition.number
+    if found.setdefault("/", root.number) != root.number:
+        raise UnsupportedError(
+            f"fstab mounts partition {found['/']} at `/`, but {root.number} holds os-release"
+        )
+    apart = [place for place in _WHOLE if place in found]
+    if apart:
+        raise UnsupportedError(
+            f"`{apart[0]}` lies on a partition of its own, which is not supported"
+        )
+    return found
+
+
+def firmware_mount(mounts: Mapping[str, int], firmware: Partition, text: str) -> str:
+    """Where the firmware's partition is mounted; raises `ImageError` that quotes fstab if not."""
+    for place, number in mounts.items():
+        if number == firmware.number and place.startswith("/boot"):
+            return place
+    lines = [f"{line.spec} {line.target}" for line in fstab(text)]
+    raise ImageError(
+        f"fstab does not mount the firmware's partition {firmware.number} below `/boot`; "
+        f"it says: {', '.join(shown(line) for line in lines[:6]) or 'nothing'}"
+    )
+
+
+def seen(table: PartitionTable) -> str:
+    """The partitions in a few words: ``1 vfat `boot`, 2 xfs, 3 type 82``."""
+    parts = []
+    for partition in table.partitions:
+        filesystem = partition.filesystem
+        words = [str(partition.number), filesystem.type if filesystem else f"type {partition.type}"]
+        if filesystem and filesystem.label:
+            words.append(shown(filesystem.label))
+        parts.append(" ".join(words))
+    return ", ".join(parts) or "an empty table"
+
+
+def _partition(spec: str, table: PartitionTable) -> Partition | None:
+    """What `LABEL=`, `UUID=`, `PARTUUID=` or a device name refers to; None if to nothing here."""
+    kind, sign, value = spec.partition("=")
+    by = _BY.fullmatch(spec)
+    if by is not None:
+        kind, value = by[1], by[2]
+    elif not sign:
+        device = _DEVICE.fullmatch(spec)
+        kind, value = "device", device[1] if device else ""
+    matching = [p for p in table.partitions if value and _matches(p, kind.lower(), value, table)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def _matches(partition: Partition, kind: str, value: str, table: PartitionTable) -> bool:
+    filesystem = partition.filesystem
+    match kind:
+        case "label":
+            return filesystem is not None and filesystem.label == value
+        case "uuid":
+            return filesystem is not None and filesystem.uuid.lower() == value.lower()
+        case "partuuid":
+            return value.lower() == f"{table.disk_id}-{partition.number:02x}"
+        case "device":
+            return int(value) == partition.number
+        case _:
+            return False
