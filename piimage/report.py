@@ -1,7 +1,7 @@
-"""Diagnostics: what is wrong, where, and what to do, as text for people and as dicts for programs.
+"""Diagnostics: what is wrong, where, and what to do, as text for people and dicts for programs.
 
-Pure and low: it knows neither YAML nor cluster.yaml. Whoever makes a `Diagnostic` has already masked
-secrets in `source`; nothing here reads a file.
+Pure and low: it knows neither YAML nor cluster.yaml. Whoever makes a `Diagnostic` has masked
+secrets in `source` already; nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Severity(StrEnum):
 class Diagnostic:
     """One finding.
 
-    `line` and the columns count from 1, `end_column` is one past the last character, all in characters
-    of the line as it stands in the file. `path` is a field such as `nodes[2].mac`, `code` a stable name
-    such as `unknown-key`. `source` is the text of the line, secrets masked with characters of equal
-    number so that columns hold.
+    `line` and the columns count from 1, `end_column` is one past the last character, all in
+    characters of the line as it stands in the file. `path` is a field such as `nodes[2].mac`,
+    `code` a stable name such as `unknown-key`. `source` is the text of the line, with secrets masked by as
+    many characters, so that columns hold.
     """
 
     severity: Severity
@@ -104,7 +104,7 @@ def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
     return "\n".join(lines)
 
 
-def render_all(diagnostics: Iterable[Diagnostic], *, colour: bool = False) -> str:
+def render_text(diagnostics: Iterable[Diagnostic], *, colour: bool = False) -> str:
     """All of them in order, one empty line between."""
     return "\n\n".join(render(diagnostic, colour=colour) for diagnostic in diagnostics)
 
@@ -151,7 +151,7 @@ def _display(text: str) -> str:
 
 
 def _safe(char: str) -> str:
-    """`char`, or a visible stand-in for what would move the cursor, hide, or turn the text around."""
+    """`char`, or a stand-in for what would move the cursor, hide, or turn the text around."""
     if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
         return "\N{REPLACEMENT CHARACTER}"
     return char

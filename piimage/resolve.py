@@ -33,14 +33,15 @@ from piimage.spec.merge import Merged, merge
 from piimage.spec.paths import located
 from piimage.spec.pending import pending
 from piimage.spec.profiles import Shelf
-from piimage.spec.seats import HEAD, Seat, seats
+from piimage.spec.seats import HEAD, Seat, seats, traits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from piimage.facts import Facts
     from piimage.spec import model
+    from piimage.spec.references import BaseRef
 
 #: Groups of a user who is at home on a Pi, by logical name; components skip those a base lacks.
 DEFAULT_GROUPS = (
@@ -65,8 +66,8 @@ DEFAULT_BASE = "debian-13"
 class Loaded:
     """A valid cluster, the warnings and notes about it, and where each field's value came from.
 
-    `provenance` maps fields such as `timezone` and `nodes[2].target` to `FILE:LINE`, `profile KIND/NAME
-    (...)` or `default`. Fields of a role that differ by node stand under each node.
+    `provenance` maps fields such as `timezone` and `nodes[2].target` to `FILE:LINE`, to
+    `profile KIND/NAME (...)` or to `default`. What a role settles stands under each node.
     """
 
     cluster: Cluster
@@ -78,28 +79,36 @@ def load(
     path: Path,
     *,
     env: Mapping[str, str] = os.environ,
-    facts: Facts | None = None,
+    facts: Facts | Callable[[str], Facts | None] | None = None,
     check_secrets: bool = True,
     bases: Collection[str] = (),
 ) -> Loaded:
     """Read and resolve the cluster.yaml at `path`.
 
-    `facts` of the base, when known, allow checks against its accounts and time zones. Without
-    `check_secrets`, variables and files that hold secrets or keys need not be there. `bases` are the
-    names of the catalog; when given, others are refused. Raises `ConfigError` with all mistakes.
+    `facts` of the base, or a function from a base's name or path to its facts if they are known,
+    allow checks against accounts and time zones of the bases. Without
+    `check_secrets`, variables and files that hold secrets or keys need not be there. `bases` are
+    the names of the catalog; when given, others are refused. Raises `ConfigError` with all
+    mistakes.
     """
     document = source.read(path)
     result = draft(document)
     shelf = Shelf(path.parent)
-    outside = checks.Outside(
-        directory=path.parent, env=env, facts=facts, check_secrets=check_secrets, bases=bases
-    )
     spec: model.Spec | None = result.spec
     if spec is not None:
+        outside = checks.Outside(
+            directory=path.parent,
+            env=env,
+            facts=_facts(spec, path, env, facts),
+            check_secrets=check_secrets,
+            bases=bases,
+        )
         checks.run(result, shelf, outside)
     # Merging reads every profile in use, so that mistakes in them are told with the rest.
     merged = (
-        [(seat, merge(spec, seat, shelf, document)) for seat in seats(spec)] if spec is not None else []
+        [(seat, merge(spec, seat, shelf, document)) for seat in seats(spec)]
+        if spec is not None
+        else []
     )
     found = in_order([*result.findings, *shelf.findings])
     if spec is None or any(finding.severity is Severity.ERROR for finding in found):
@@ -114,6 +123,27 @@ def load(
     )
 
 
+def _facts(
+    spec: model.Spec,
+    path: Path,
+    env: Mapping[str, str],
+    facts: Facts | Callable[[str], Facts | None] | None,
+) -> tuple[Facts, ...]:
+    """Facts of all bases that the spec names, as far as they are known."""
+    if not callable(facts):
+        return () if facts is None else (facts,)
+    used = [traits.base for where, traits in traits_of(spec) if traits.base or not where]
+    named = dict.fromkeys(_base(base, path, env) for base in used)
+    return tuple(found for name in named if (found := facts(name)) is not None)
+
+
+def _base(base: BaseRef | None, path: Path, env: Mapping[str, str]) -> str:
+    """The base as `Role.base` has it."""
+    if base is None:
+        return DEFAULT_BASE
+    return str(located(base.value, path.parent, env)) if base.kind == "path" else base.value
+
+
 @dataclass(frozen=True, slots=True)
 class _Resolver:
     """Turns a checked spec into a `Cluster`."""
@@ -126,7 +156,6 @@ class _Resolver:
     def cluster(self) -> Cluster:
         spec = self.spec
         nodes = tuple(self.node(seat, merged) for seat, merged in self.merged)
-        wifi = spec.network.wifi
         return Cluster(
             name=spec.name,
             directory=self.path.parent.absolute(),
@@ -144,18 +173,19 @@ class _Resolver:
                 x11_forwarding=spec.ssh.x11_forwarding,
                 trust=spec.ssh.trust,
             ),
-            wifi=wifi
-            and Wifi(
-                ssid=wifi.ssid,
-                country=wifi.country,
-                psk=self.secret(wifi.psk) or wifi.psk,
-                hidden=wifi.hidden,
-            ),
+            wifi=self.wifi(),
             shares=tuple(self.share(share, nodes) for share in spec.shares),
-            mpi=spec.mpi and Mpi(flavour=spec.mpi.flavour, slots=spec.mpi.slots),
+            mpi=Mpi(flavour=spec.mpi.flavour, slots=spec.mpi.slots) if spec.mpi else None,
             domain=spec.domain,
             gateway=spec.network.wired.gateway,
         )
+
+    def wifi(self) -> Wifi | None:
+        wifi = self.spec.network.wifi
+        if wifi is None:
+            return None
+        psk = self.secret(wifi.psk) or wifi.psk
+        return Wifi(ssid=wifi.ssid, country=wifi.country, psk=psk, hidden=wifi.hidden)
 
     def secret(self, ref: SecretRef | None) -> SecretRef | None:
         """The reference with an absolute path; None for a locked account."""
@@ -188,15 +218,11 @@ class _Resolver:
         )
 
     def node(self, seat: Seat, merged: Merged) -> Node:
-        base = merged.base
-        where = base.value if base else DEFAULT_BASE
-        if base is not None and base.kind == "path":
-            where = str(located(base.value, self.path.parent, self.env))
         role = Role(
             name=seat.role,
             head=seat.role == HEAD,
-            base=where,
-            base_sha256=base.sha256 if base else None,
+            base=_base(merged.base, self.path, self.env),
+            base_sha256=merged.base.sha256 if merged.base else None,
             target=Target(merged.target or Target.MULTI_USER),
             wifi=merged.wifi is not False and self.spec.network.wifi is not None,
             packages=tuple(merged.packages),

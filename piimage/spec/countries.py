@@ -1,4 +1,4 @@
-"""ISO 3166-1 alpha-2 country codes, as in tzdata's iso3166.tab (public domain), 2023-04-05 edition."""
+"""ISO 3166-1 alpha-2 country codes, from tzdata's iso3166.tab (public domain) of 2023-04-05."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From a document to models, all mistakes at once.
 
-What is wrong is reported, then left out or replaced by a stand-in, so that the checks across mappings can
-still look at everything else. `Draft.whole` tells them what was left out.
+What is wrong is reported, then left out or replaced by a stand-in, so that the checks across
+mappings can still look at everything else. `Draft.whole` tells them what was left out.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Draft:
             path[: len(gone)] == gone[: len(path)] for gone in (*self.dropped, *self.stubs)
         )
 
-    def find(  # noqa: PLR0917 -- a sentence with its place
+    def find(
         self,
         severity: Severity,
         path: FieldPath,
@@ -84,13 +84,25 @@ class Draft:
         )
 
     def error(
-        self, path: FieldPath, message: str, hint: str | None = None, code: str = "", *, key: bool = False
+        self,
+        path: FieldPath,
+        message: str,
+        hint: str | None = None,
+        code: str = "",
+        *,
+        key: bool = False,
     ) -> None:
         """Add an error."""
         self.find(Severity.ERROR, path, message, hint, code, key=key)
 
     def warning(
-        self, path: FieldPath, message: str, hint: str | None = None, code: str = "", *, key: bool = False
+        self,
+        path: FieldPath,
+        message: str,
+        hint: str | None = None,
+        code: str = "",
+        *,
+        key: bool = False,
     ) -> None:
         """Add a warning."""
         self.find(Severity.WARNING, path, message, hint, code, key=key)

@@ -1,6 +1,7 @@
-"""What single values must look like: names, addresses, keys, hashes. Each check returns the value to keep.
+"""What single values must look like: names, addresses, keys, hashes.
 
-A check raises `wrong(...)`, which `piimage.spec.messages` turns into a diagnostic. No check repeats a secret.
+Each check returns the value to keep, or raises `wrong(...)`, which `piimage.spec.messages` turns
+into a diagnostic. No check repeats a secret.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ MAC = r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}"
 SHA256 = r"[0-9a-f]{64}"
 MAX_SSID = 32
 MAX_DOMAIN = 253
+_MAC_DIGITS = 12
 
 _KEY_TYPES = (
     "ssh-ed25519",
@@ -38,7 +40,7 @@ _KEY_TYPES = (
 _KEY_LINE = re.compile(
     rf"(?:^|\s)({'|'.join(map(re.escape, _KEY_TYPES))})\s+([A-Za-z0-9+/]+={{0,3}})(?:\s|$)"
 )
-#: crypt(5): the forms that pam_unix of current distributions checks; MD5 and DES are left out on purpose.
+#: crypt(5): what pam_unix of current distributions checks; MD5 and DES are left out on purpose.
 _B64 = "[./0-9A-Za-z]"
 CRYPT = re.compile(
     rf"\$y\$[./0-9A-Za-z]+\${_B64}{{0,86}}\${_B64}{{43}}"
@@ -55,7 +57,8 @@ def wrong(
     code: str, message: str, hint: str | None = None, at: tuple[str, ...] = ()
 ) -> PydanticCustomError:
     """An error to raise from a check; `at` are keys below the value that is checked."""
-    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint, "at": at})  # type: ignore[arg-type] -- the template is constant, only its name is not a literal
+    words = {"message": message, "hint": hint, "at": at}
+    return PydanticCustomError(code, "{message}", words)
 
 
 def pattern(
@@ -79,9 +82,13 @@ def hostname(value: str) -> str:
     """An RFC 1123 label in lower case that cannot be taken for an address or a node's number."""
     if value.isascii() and value.isdigit():
         hint = f"did you mean {shown('node' + value)}?"
-        raise wrong("hostname", f"{shown(value)} is all digits and would be read as an address", hint)
+        raise wrong(
+            "hostname", f"{shown(value)} is all digits and would be read as an address", hint
+        )
     if value == "localhost":
-        raise wrong("hostname", "`localhost` is every node's name for itself", "choose another name")
+        raise wrong(
+            "hostname", "`localhost` is every node's name for itself", "choose another name"
+        )
     return _label(value)
 
 
@@ -132,21 +139,25 @@ def mac(value: str) -> str:
     if not re.fullmatch(MAC, value):
         digits = re.sub(r"[^0-9A-Fa-f]", "", value).lower()
         pairs = ":".join(digits[i : i + 2] for i in range(0, 12, 2))
-        hint = f"did you mean `{pairs}`?" if len(digits) == 12 else "for example `dc:a6:32:01:02:03`"  # noqa: PLR2004 -- an address has 12 digits
+        whole = len(digits) == _MAC_DIGITS
+        hint = f"did you mean `{pairs}`?" if whole else "for example `dc:a6:32:01:02:03`"
         message = f"{shown(value)} is not a MAC address: six pairs of hex digits joined by `:`"
         raise wrong("mac", message, hint)
     value = value.replace("-", ":").lower()
     if int(value[:2], 16) & 1:
         raise wrong("mac", f"{shown(value)} is a group address, which no board has")
     if value == "00:00:00:00:00:00":
-        raise wrong("mac", f"{shown(value)} is a placeholder", "leave `mac` out if you do not know it")
+        raise wrong(
+            "mac", f"{shown(value)} is a placeholder", "leave `mac` out if you do not know it"
+        )
     return value
 
 
 def address(value: str) -> IPv4Address:
     """An IPv4 address without prefix."""
     if "/" in value:
-        hint = f"write {shown(value.split('/')[0])}; the prefix comes from `network.wired.subnet`"
+        bare = value.split("/", maxsplit=1)[0]
+        hint = f"write {shown(bare)}; the prefix comes from `network.wired.subnet`"
         raise wrong("address", f"{shown(value)} has a prefix, which does not belong here", hint)
     if ":" in value:
         raise wrong("address", f"{shown(value)} is not an IPv4 address; IPv6 is not supported yet")
@@ -164,9 +175,15 @@ def subnet(value: str) -> IPv4Network:
     """A network that a wire of two or more nodes can have."""
     if ":" in value:
         hint = "for example `10.1.10.0/24`"
-        raise wrong("subnet", f"{shown(value)} is not an IPv4 subnet; IPv6 is not supported yet", hint)
+        raise wrong(
+            "subnet", f"{shown(value)} is not an IPv4 subnet; IPv6 is not supported yet", hint
+        )
     if "/" not in value:
-        raise wrong("subnet", f"{shown(value)} has no prefix length", f"did you mean {shown(value + '/24')}?")
+        raise wrong(
+            "subnet",
+            f"{shown(value)} has no prefix length",
+            f"did you mean {shown(value + '/24')}?",
+        )
     try:
         network = IPv4Network(value, strict=False)
     except ValueError:
@@ -181,12 +198,16 @@ def subnet(value: str) -> IPv4Network:
         hint = f"did you mean `{network}`?"
         raise wrong("subnet", f"{shown(value)} is an address inside a subnet, not a subnet", hint)
     if network.prefixlen > _SMALLEST:
-        raise wrong("subnet", f"a /{network.prefixlen} has no room for two nodes", "use /30 or larger")
+        raise wrong(
+            "subnet", f"a /{network.prefixlen} has no room for two nodes", "use /30 or larger"
+        )
     if network.is_loopback or network.is_link_local or network.is_multicast or network.is_reserved:
         hint = "use a private one such as `10.1.10.0/24`"
         raise wrong("subnet", f"{shown(value)} is set aside for other uses", hint)
     if network.network_address in IPv4Network("0.0.0.0/8") or network.prefixlen < _SMALLEST_PREFIX:
-        raise wrong("subnet", f"{shown(value)} is too large", "use /8 or smaller, `10.0.0.0/8` at most")
+        raise wrong(
+            "subnet", f"{shown(value)} is too large", "use /8 or smaller, `10.0.0.0/8` at most"
+        )
     return network
 
 
@@ -215,7 +236,9 @@ def country(value: str) -> str:
 def ssh_key_line(line: str) -> str:
     """One line as in authorized_keys; options before the key are kept."""
     if "PRIVATE KEY" in line:
-        raise wrong("ssh-key", "this is a private key", "give the `.pub` file; keep this one to yourself")
+        raise wrong(
+            "ssh-key", "this is a private key", "give the `.pub` file; keep this one to yourself"
+        )
     if "\n" in line.strip():
         raise wrong("ssh-key", "a key must be one line", "give each key as its own list entry")
     found = _KEY_LINE.search(line)
@@ -228,7 +251,9 @@ def ssh_key_line(line: str) -> str:
         blob = b""
     name = found[1].encode()
     if not blob.startswith(len(name).to_bytes(4) + name) or len(blob) < len(name) + 20:
-        raise wrong("ssh-key", "the ssh public key is damaged", "copy the whole line of the `.pub` file")
+        raise wrong(
+            "ssh-key", "the ssh public key is damaged", "copy the whole line of the `.pub` file"
+        )
     return line.strip()
 
 
@@ -241,4 +266,6 @@ def crypt_hash(value: str) -> str:
         raise wrong("hash", "MD5 and DES password hashes are not safe and not accepted", hint)
     if LOOKS_LIKE_CRYPT.match(value):
         raise wrong("hash", "the password hash is cut off or has characters too many", hint)
-    raise wrong("hash", "this is not a crypt(5) hash: `$y$`, `$6$`, `$5$` or `$2b$` is wanted", hint)
+    raise wrong(
+        "hash", "this is not a crypt(5) hash: `$y$`, `$6$`, `$5$` or `$2b$` is wanted", hint
+    )

@@ -1,4 +1,4 @@
-"""Keep secrets out of what is shown: which values are secret, and how a line is shown without them."""
+"""Keep secrets out of what is shown: which values are secret, how a line is shown without them."""
 
 from __future__ import annotations
 

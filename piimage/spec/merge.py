@@ -1,8 +1,8 @@
-"""Merge profiles, roles and what a node itself says into one set of traits, with where each came from.
+"""Merge profiles, roles and what a node itself says into one set of traits; keep the origins.
 
-Scalars: the last layer wins. Lists append; a name that is there already is not added again. From the
-first to the last: board profile, role profile, the cluster's profiles, the cluster, the role's profiles,
-the role, the node's profiles, the node. A profile's own `profiles` come right before it.
+Scalars: the last layer wins. Lists append; a name that is there already is not added again. From
+the first to the last: board profile, role profile, the cluster's profiles, the cluster, the role's
+profiles, the role, the node's profiles, the node. A profile's own `profiles` come right before it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LISTS = ("packages", "overlays", "cmdline")
 
 @dataclass(slots=True)
 class Merged:
-    """The traits of one node; `origins` maps a field to where its value (or last part) came from."""
+    """The traits of a node; `origins` maps a field to where its value (or last part) came from."""
 
     base: BaseRef | None = None
     target: str | None = None
@@ -73,7 +73,7 @@ def merge(spec: model.Spec, seat: Seat, shelf: Shelf, document: Document) -> Mer
             found = shelf.get(kind, name)
             if found is not None:
                 profiles([split(inner) for inner in found.traits.profiles])
-                merged.take(found.traits, lambda _name, label=found.label: label)  # type: ignore[misc] -- a default binds the loop variable
+                merged.take(found.traits, _constant(found.label))
 
     if seat.board:
         profiles([(BOARD, seat.board)])
@@ -88,3 +88,7 @@ def merge(spec: model.Spec, seat: Seat, shelf: Shelf, document: Document) -> Mer
         profiles([split(name) for name in seat.entry.profiles])
         merged.take(seat.entry, in_file(seat.path), skip=("cmdline",))
     return merged
+
+
+def _constant(label: str) -> Callable[[str], str]:
+    return lambda _name: label

@@ -102,7 +102,9 @@ def explain(error: Mapping[str, Any], root: type[model.Model] = model.Spec) -> M
     path = without_tags(error["loc"])
     kind, context = str(error["type"]), error.get("ctx") or {}
     if path and path[-1] == "[key]":
-        return Mistake(path[:-1], context.get("message", "not a name"), context.get("hint"), kind, True)  # noqa: FBT003 -- the last field of a tuple
+        return Mistake(
+            path[:-1], context.get("message", "not a name"), context.get("hint"), kind, True
+        )
     if "message" in context:
         return Mistake((*path, *context["at"]), context["message"], context["hint"], kind)
     explainer = _EXPLAINERS.get(kind)
@@ -142,7 +144,7 @@ def _missing(path: FieldPath, _value: object, _context: object, root: type[model
         message = "Wi-Fi without `country`: the radio stays blocked without one"
     else:
         message = f"{what} needs {shown(name)}, which is missing"
-    return Mistake(path[:-1], message, _MISSING_HINTS.get(name), "missing", True)  # noqa: FBT003 -- the last field of a tuple
+    return Mistake(path[:-1], message, _MISSING_HINTS.get(name), "missing", True)
 
 
 def _unknown(path: FieldPath, _value: object, _context: object, root: type[model.Model]) -> Mistake:
@@ -151,7 +153,7 @@ def _unknown(path: FieldPath, _value: object, _context: object, root: type[model
     allowed = [*found.model_fields] if found else []
     hint = _suggest(path, allowed, root)
     message = f"{shown(path[-1])} is not a field of {what}"
-    return Mistake(path, message, hint, "unknown-key", True)  # noqa: FBT003 -- the last field of a tuple
+    return Mistake(path, message, hint, "unknown-key", True)
 
 
 def intended(path: FieldPath, root: type[model.Model] = model.Spec) -> str | None:
@@ -176,7 +178,7 @@ def _suggest(path: FieldPath, allowed: list[str], root: type[model.Model]) -> st
     if root is model.Spec:
         for where, other in PLACES.items():
             if key in other.model_fields and where and where != ("nodes",):
-                text = ".".join(where).replace(".*", "[]")  # type: ignore[arg-type] -- only names stand in PLACES
+                text = ".".join(map(str, where)).replace(".*", "[]")
                 return f"it belongs under {shown(text)}"
         if key in model.Spec.model_fields:
             return "it belongs at the top level"
@@ -199,7 +201,9 @@ def _literal(path: FieldPath, value: object, context: Any, _root: object) -> Mis
 def _wrong_kind(path: FieldPath, value: object, kind: str) -> Mistake:
     want, subject = _KINDS[kind], _subject(path)
     if value is None:
-        return Mistake(path, f"{subject} is empty", f"give {want}, or remove the key", "empty", True)  # noqa: FBT003 -- the last field of a tuple
+        return Mistake(
+            path, f"{subject} is empty", f"give {want}, or remove the key", "empty", True
+        )
     message = f"{subject} must be {want}, but this is {_name(value)}"
     return Mistake(path, message, _kind_hint(path, value, kind), "type")
 
@@ -212,21 +216,23 @@ def _name(value: object) -> str:
 def _kind_hint(path: FieldPath, value: object, kind: str) -> str | None:
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         return "put it in quotes"
-    if kind == "bool_type" and isinstance(value, str):
-        word = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower())
-        return f"write `{word or value.lower()}` without quotes" if word or value.lower() in _BOOLS else None
-    if kind == "int_type" and isinstance(value, str) and re.fullmatch("[0-9]+", value):
-        return "remove the quotes"
-    if kind == "list_type" and isinstance(value, str) and not is_secret(path, value):
-        return f"did you mean {shown(f'[{value}]')}?"
-    if kind == "list_type" and isinstance(value, dict):
-        return "start each entry with `- `"
-    if kind == "model_type" and isinstance(value, str) and ":" in value:
-        return "a space belongs behind each `:`"
-    return None
+    if isinstance(value, dict):
+        return "start each entry with `- `" if kind == "list_type" else None
+    if not isinstance(value, str):
+        return None
+    hints = {
+        "bool_type": _bool_hint(value),
+        "int_type": "remove the quotes" if re.fullmatch("[0-9]+", value) else None,
+        "list_type": None if is_secret(path, value) else f"did you mean {shown(f'[{value}]')}?",
+        "model_type": "a space belongs behind each `:`" if ":" in value else None,
+    }
+    return hints.get(kind)
 
 
-_BOOLS = ("true", "false")
+def _bool_hint(value: str) -> str | None:
+    words = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false"}
+    word = {**words, "false": "false"}.get(value.lower())
+    return f"write `{word}` without quotes" if word else None
 
 
 def _range(path: FieldPath, value: object, context: Any, _root: object) -> Mistake:  # noqa: ANN401 -- pydantic's context
@@ -240,7 +246,9 @@ def _range(path: FieldPath, value: object, context: Any, _root: object) -> Mista
 
 def _length(path: FieldPath, _value: object, context: Any, _root: object) -> Mistake:  # noqa: ANN401 -- pydantic's context
     if "min_length" in context:
-        return Mistake(path, f"{_subject(path)} is an empty list", "give at least one entry", "empty")
+        return Mistake(
+            path, f"{_subject(path)} is an empty list", "give at least one entry", "empty"
+        )
     message = f"{_subject(path)} has more than {context['max_length']} entries"
     return Mistake(path, message, None, "length")
 

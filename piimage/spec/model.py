@@ -199,7 +199,9 @@ class Blinkt(Model):
 
 
 def _form(value: Any) -> str | None:  # noqa: ANN401 -- whatever the YAML holds
-    return {dict: COUNT_TAG, list: LIST_TAG}.get(type(value))
+    if isinstance(value, list):
+        return LIST_TAG
+    return COUNT_TAG if isinstance(value, dict) else None
 
 
 Nodes = Annotated[
@@ -224,9 +226,7 @@ class Spec(Model):
     root: Root = Root.model_construct(password=None)
     network: Network
     time: Time = Time.model_construct(servers=[])
-    ssh: Ssh = Ssh.model_construct(
-        password_authentication=True, x11_forwarding=False, trust="star"
-    )
+    ssh: Ssh = Ssh.model_construct(password_authentication=True, x11_forwarding=False, trust="star")
     shares: list[Share] = Field([], description="folders that one node exports to all others")
     mpi: Mpi | None = None
     packages: list[PackageName] = Field([], description="on every node, by logical name")

@@ -1,10 +1,11 @@
-"""What cluster.yaml may already say and piimage does not build yet. The user is told, never left to guess."""
+"""What cluster.yaml may say and piimage does not build yet: the user is told, not left to guess."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from piimage.report import Diagnostic, Severity, shown
+from piimage.spec.seats import traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,11 @@ def pending(spec: model.Spec, document: Document) -> list[Diagnostic]:
     """A note for each field that is set and not built yet."""
     return [
         document.diagnostic(
-            Severity.NOTE, path, f"{what} is accepted, not built yet", code="not-built-yet", key=True
+            Severity.NOTE,
+            path,
+            f"{what} is accepted, not built yet",
+            code="not-built-yet",
+            key=True,
         )
         for path, what in _waiting(spec)
     ]
@@ -33,26 +38,18 @@ def _waiting(spec: model.Spec) -> Iterator[tuple[FieldPath, str]]:
     for name in WAITING:
         if getattr(spec, name):
             yield (name,), shown(name)
-    for role, traits in spec.roles.items():
-        yield from _traits(("roles", role), traits)
-    if isinstance(spec.nodes, list):
-        for number, entry in enumerate(spec.nodes):
-            yield from _traits(("nodes", number), entry)
+    for path, traits in traits_of(spec):
+        if path:
+            yield from (
+                ((*path, name), shown(name)) for name in WAITING_TRAITS if getattr(traits, name)
+            )
+        if traits.base is not None and traits.base.kind == "url":
+            yield (*path, "base"), "a base from a URL"
     if spec.network.wired.gateway is not None:
         yield ("network", "wired", "gateway"), "`gateway`"
-    if spec.base is not None and spec.base.kind == "url":
-        yield ("base",), "a base from a URL"
     if spec.ssh.trust == "mesh":
         yield ("ssh", "trust"), "`trust: mesh`"
     for number, user in enumerate(spec.users):
         for index, key in enumerate(user.ssh_keys):
             if key.kind in {"gh", "lp"}:
                 yield ("users", number, "ssh_keys", index), f"{shown(key.kind + ':')} in `ssh_keys`"
-
-
-def _traits(path: FieldPath, traits: model.Traits) -> Iterator[tuple[FieldPath, str]]:
-    for name in WAITING_TRAITS:
-        if getattr(traits, name):
-            yield (*path, name), shown(name)
-    if traits.base is not None and traits.base.kind == "url":
-        yield (*path, "base"), "a base from a URL"

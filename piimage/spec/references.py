@@ -1,4 +1,4 @@
-"""Values that point elsewhere: secrets, ssh keys, bases. Nothing is opened here; checks.references does."""
+"""Values that point elsewhere: secrets, ssh keys, bases; `checks.references` looks behind them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from piimage.cluster import KeyRef, SecretRef
 from piimage.report import shown
@@ -18,14 +19,14 @@ _IMPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _CATALOG = re.compile(r"[a-z0-9][a-z0-9._-]*")
 MIN_PASSPHRASE, MAX_PASSPHRASE = 8, 63
 
-_PASSWORD_FORMS = "write `locked`, `env:NAME`, `file:PATH` or `{hash: ...}`"
+_ACCOUNT_FORMS = "write `locked`, `env:NAME`, `file:PATH` or `{hash: ...}`"
 _PSK_FORMS = "write `env:NAME`, `file:PATH` or the 64 hex digits that `wpa_passphrase` prints"
 LOCKED = SecretRef("locked", "")
 
 
 @dataclass(frozen=True, slots=True)
 class BaseRef:
-    """The image to start from: `kind` is `name` (of the catalog), `path` or `url`; `sha256` may be None."""
+    """The image to start from: `kind` is `name` (of the catalog), `path` or `url`."""
 
     kind: str
     value: str
@@ -69,15 +70,15 @@ def _pointer(value: str) -> SecretRef | None:
 
 
 def password(value: object) -> SecretRef:
-    """`locked`, `env:NAME`, `file:PATH`, `{hash: ...}`, or (with a warning later) the password itself."""
-    _text_or_mapping(value, "a password", _PASSWORD_FORMS)
+    """`locked`, `env:NAME`, `file:PATH`, `{hash: ...}`, or (warned of later) the password."""
+    _text_or_mapping(value, "a password", _ACCOUNT_FORMS)
     if isinstance(value, dict):
+        text = _only_hash(value, "a password", _ACCOUNT_FORMS)
         try:
-            return SecretRef("hash", crypt_hash(_only_hash(value, "a password", _PASSWORD_FORMS)))
-        except ValueError as error:
-            context = dict(getattr(error, "context", None) or {})
-            at = context.get("at") or (("hash",) if "hash" in value else ())
-            raise wrong(error.type, context["message"], context["hint"], at) from None  # type: ignore[attr-defined] -- crypt_hash and _only_hash raise nothing else
+            return SecretRef("hash", crypt_hash(text))
+        except PydanticCustomError as error:
+            words = error.context or {}
+            raise wrong("hash", words["message"], words["hint"], ("hash",)) from None
     text = str(value)
     if text == "locked":
         return LOCKED
@@ -85,16 +86,16 @@ def password(value: object) -> SecretRef:
     if found is not None:
         return found
     if not text:
-        raise wrong("empty", "a password cannot be empty", _PASSWORD_FORMS)
+        raise wrong("empty", "a password cannot be empty", _ACCOUNT_FORMS)
     if LOOKS_LIKE_CRYPT.match(text):
-        raise wrong("hash", "a hash stands where a password is wanted", "write `{hash: \"...\"}`")
+        raise wrong("hash", "a hash stands where a password is wanted", 'write `{hash: "..."}`')
     if "\n" in text:
-        raise wrong("password", "a password has one line", _PASSWORD_FORMS)
+        raise wrong("password", "a password has one line", _ACCOUNT_FORMS)
     return SecretRef("clear", text)
 
 
 def psk(value: object) -> SecretRef:
-    """`env:NAME`, `file:PATH`, 64 hex digits, `{hash: ...}`, or (with a warning later) a passphrase."""
+    """`env:NAME`, `file:PATH`, 64 hex digits, `{hash: ...}`, or (warned of later) a passphrase."""
     _text_or_mapping(value, "a Wi-Fi key", _PSK_FORMS)
     if isinstance(value, dict):
         digits = _only_hash(value, "a Wi-Fi key", _PSK_FORMS)
@@ -114,7 +115,7 @@ def psk(value: object) -> SecretRef:
 
 
 def passphrase_problem(text: str) -> str | None:
-    """What is wrong with a WPA passphrase (IEEE 802.11: 8 to 63 printable ASCII characters), if anything."""
+    """What is wrong with a WPA passphrase (IEEE 802.11: 8 to 63 printable ASCII characters)."""
     if not MIN_PASSPHRASE <= len(text) <= MAX_PASSPHRASE:
         return f"a Wi-Fi passphrase has 8 to 63 characters, but this one has {len(text)}"
     if not (text.isascii() and text.isprintable()):
@@ -130,11 +131,15 @@ def ssh_key(value: object) -> KeyRef:
     if colon and kind in {"gh", "lp"}:
         if not _IMPORT_NAME.fullmatch(rest):
             site = {"gh": "GitHub", "lp": "Launchpad"}[kind]
-            raise wrong("ssh-key", f"{shown(rest)} is not a {site} name", f"for example `{kind}:someone`")
+            raise wrong(
+                "ssh-key", f"{shown(rest)} is not a {site} name", f"for example `{kind}:someone`"
+            )
         return KeyRef(kind, rest)
     if colon and kind == "file":
         if not rest.strip():
-            raise wrong("ssh-key", "`file:` names no file", "for example `file:~/.ssh/id_ed25519.pub`")
+            raise wrong(
+                "ssh-key", "`file:` names no file", "for example `file:~/.ssh/id_ed25519.pub`"
+            )
         return KeyRef("file", rest)
     return KeyRef("key", ssh_key_line(value))
 
@@ -147,7 +152,9 @@ def base(value: object) -> BaseRef:
         hint = "for example `debian-13`, or `./image.img.xz`"
         raise wrong("base", "a base is a catalog name or the path of an image", hint)
     if "://" in value:
-        raise wrong("base", "a URL needs the digest of what it names", "write `{url: ..., sha256: ...}`")
+        raise wrong(
+            "base", "a URL needs the digest of what it names", "write `{url: ..., sha256: ...}`"
+        )
     if "/" in value or re.search(r"\.(img|qcow2|zip|xz|gz|zst)\Z", value):
         return BaseRef("path", value)
     if not _CATALOG.fullmatch(value):
@@ -168,9 +175,13 @@ def _base_mapping(value: dict[str, Any]) -> BaseRef:
     if digest is None and kinds[0] == "url":
         raise wrong("base", "a URL needs the digest of what it names", forms)
     if digest is not None and not re.fullmatch(SHA256, str(digest).lower()):
-        raise wrong("sha256", "a sha256 has 64 hex digits", "`sha256sum FILE` prints it", ("sha256",))
+        raise wrong(
+            "sha256", "a sha256 has 64 hex digits", "`sha256sum FILE` prints it", ("sha256",)
+        )
     if kinds[0] == "url" and not re.match(r"https?://[^/\s]+/\S+\Z", value["url"]):
-        raise wrong("url", f"{shown(value['url'])} is not a web address", "http:// or https://", ("url",))
+        raise wrong(
+            "url", f"{shown(value['url'])} is not a web address", "http:// or https://", ("url",)
+        )
     return BaseRef(kinds[0], value[kinds[0]], str(digest).lower() if digest else None)
 
 
@@ -181,7 +192,9 @@ _HASH_SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 Password = Annotated[
-    SecretRef, PlainValidator(password), WithJsonSchema({"anyOf": [{"type": "string"}, _HASH_SCHEMA]})
+    SecretRef,
+    PlainValidator(password),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _HASH_SCHEMA]}),
 ]
 Psk = Annotated[
     SecretRef,

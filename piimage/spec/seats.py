@@ -1,4 +1,4 @@
-"""The nodes of a spec one by one, whichever form they are written in, with names and addresses settled."""
+"""The nodes of a spec one by one, in whichever form they are written, with names and addresses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from piimage.spec import model
 from piimage.spec.types import number_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from piimage.spec.place import FieldPath
 
 HEAD, WORKER = "head", "worker"
@@ -74,3 +76,13 @@ def _address(wired: model.Wired, number: int) -> IPv4Address | None:
     if value >= int(wired.subnet.broadcast_address) or first not in wired.subnet:
         return None
     return IPv4Address(value)
+
+
+def traits_of(spec: model.Spec) -> Iterator[tuple[FieldPath, model.Spec | model.Traits]]:
+    """Whatever has traits, with its path: the cluster, its roles, its nodes."""
+    yield (), spec
+    for name, role in spec.roles.items():
+        yield ("roles", name), role
+    if isinstance(spec.nodes, list):
+        for number, entry in enumerate(spec.nodes):
+            yield ("nodes", number), entry

@@ -1,16 +1,16 @@
 """Read YAML text into plain values that know where they stand. The only module that parses YAML.
 
-What is read is a safe subset of YAML 1.2 (core schema): one document, a mapping at the top, text keys.
-Refused, each with one error: files over 1 MiB, more than 20,000 values (aliases counted as often as they
-are used), nesting over 32 levels, tags of one's own, merge keys, text that is not UTF-8. Numbers with a
-leading zero are refused because YAML 1.1 reads them as octal and YAML 1.2 as decimal.
+What is read is a safe subset of YAML 1.2 (core schema): one document, a mapping at the top, text
+keys. Refused, each with one error: files over 1 MiB, more than 20,000 values (aliases counted as
+often as they are used), nesting over 32 levels, tags of one's own, merge keys, text that is not
+UTF-8. Numbers with a leading zero are refused because YAML 1.1 reads them as octal and YAML 1.2 as
+decimal.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
@@ -24,6 +24,8 @@ from piimage.spec.syntax import sentence
 from piimage.spec.tree import Builder, TreeError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from piimage.spec.tree import Problem
 
 MAX_BYTES = 1 << 20
@@ -103,7 +105,7 @@ def read(path: Path) -> Document:
     """The document at `path`.
 
     Raises `ConfigError` when the file cannot be read or is not YAML. Mistakes that leave the rest
-    readable (a key written twice) are in `problems` instead, so that they can be told with all others.
+    readable (a key written twice) are in `problems` instead, to be told with all others.
     """
     return parse(_text(path), str(path))
 

@@ -1,4 +1,4 @@
-"""Our own sentence for each way in which text fails to be YAML; the parser's wording is not for users."""
+"""Our own sentence for each way in which text is no YAML; the parser's wording is not for users."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
     (r"character '(.)' that cannot", "`{0}` cannot stand here", _QUOTE),
     (
         r"mapping values are not allowed",
-        "a `:` that starts a second value on this line, or a line indented differently from the one above",
+        "a second `:` on one line, or a line indented differently from the one above",
         f"{_INDENT}; put text that holds `: ` in quotes",
     ),
     (r"sequence entries are not allowed", "a list cannot start here", "start it on a new line"),

@@ -28,13 +28,13 @@ _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
-#: C0 and C1 controls but tab and newline, and lone surrogates; only escapes such as `"\0"` bring them in.
+#: Controls but tab and newline, and lone surrogates; only escapes such as `"\0"` bring them in.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A mistake that leaves the rest of the file readable; `path` has no usable value if `broken`."""
+    """A mistake that leaves the rest readable; `path` has no usable value if `broken`."""
 
     path: FieldPath
     span: Span

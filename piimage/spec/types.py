@@ -1,4 +1,4 @@
-"""Annotated types for the models: the check of `piimage.spec.fields` plus what JSON Schema can say of it."""
+"""Annotated types for the models: a check of `piimage.spec.fields` and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def _text(check: Callable[[str], Any]) -> PlainValidator:
 
 
 def _schema(regex: str | None = None, **more: Any) -> WithJsonSchema:  # noqa: ANN401 -- JSON Schema keywords
-    return WithJsonSchema({"type": "string", **({"pattern": f"^({regex})$"} if regex else {}), **more})
+    return WithJsonSchema(
+        {"type": "string", **({"pattern": f"^({regex})$"} if regex else {}), **more}
+    )
 
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 _PROFILE = rf"((board|role)/)?{_NAME}"
 _PACKAGE = r"[a-z0-9][a-z0-9+._-]{0,127}"
-_TOKEN = r"[!-~]+"
+_KERNEL_WORD = r"[!-~]+"
 _LINE = r"[ -~]+"
 _LOCALE = r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?"
 _KEYMAP = r"[a-z][a-z0-9_-]{1,31}"
@@ -96,14 +98,20 @@ def _locale(value: str) -> str:
         raise wrong("locale", f"{shown(value)} is not a locale name", hint)
     if not re.fullmatch(r".*\.(?i:utf-?8)(@.*)?", value):
         name = value.split(".", maxsplit=1)[0].replace("POSIX", "C")
-        raise wrong("locale", f"{shown(value)} is not a UTF-8 locale", f"did you mean `{name}.UTF-8`?")
+        raise wrong(
+            "locale", f"{shown(value)} is not a UTF-8 locale", f"did you mean `{name}.UTF-8`?"
+        )
     return value
 
 
 _name = pattern("name", _NAME, "lower-case letters, digits, `.`, `_` and `-`", str.lower)
 _profile = pattern("profile name", _PROFILE, "`NAME`, `role/NAME` or `board/NAME`", str.lower)
-_package = pattern("package name", _PACKAGE, "lower-case letters, digits, `+`, `.`, `_`, `-`", str.lower)
-_token = pattern("kernel token", _TOKEN, "printable ASCII without spaces; one list entry each")
+_package = pattern(
+    "package name", _PACKAGE, "lower-case letters, digits, `+`, `.`, `_`, `-`", str.lower
+)
+_token = pattern(
+    "kernel token", _KERNEL_WORD, "printable ASCII without spaces; one list entry each"
+)
 _line = pattern("config.txt line", _LINE, "one line of printable ASCII")
 _keymap = pattern("keymap", _KEYMAP, "a keyboard layout such as `us`, `it`, `de`", str.lower)
 _zone = pattern("time zone", _ZONE, "a name such as `Europe/Rome` or `Etc/UTC`")
@@ -121,7 +129,7 @@ Server = Annotated[str, _text(fields.server), _schema()]
 SafeName = Annotated[str, _text(_name), _schema(_NAME)]
 ProfileName = Annotated[str, _text(_profile), _schema(_PROFILE)]
 PackageName = Annotated[str, _text(_package), _schema(_PACKAGE)]
-CmdlineToken = Annotated[str, _text(_token), _schema(_TOKEN)]
+CmdlineToken = Annotated[str, _text(_token), _schema(_KERNEL_WORD)]
 ConfigLine = Annotated[str, _text(_line), _schema(_LINE)]
 Gecos = Annotated[str, _text(_gecos), _schema(maxLength=_MAX_GECOS)]
 HomePath = Annotated[str, _text(_path("home directory")), _schema(_PATH)]

@@ -1,4 +1,4 @@
-"""Checks across the mappings of cluster.yaml. Each module looks at one subject and only adds findings."""
+"""Checks across the mappings of cluster.yaml: a module per subject, which only adds findings."""
 
 from __future__ import annotations
 

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from piimage.spec.draft import Draft
     from piimage.spec.place import FieldPath
 
-#: Accounts and groups that Debian, Raspberry Pi OS, Ubuntu or Fedora have or add (base-passwd; common packages).
+#: Accounts and groups that Debian, Raspberry Pi OS, Ubuntu or Fedora have or that packages add
+#: (base-passwd; chrony, nfs-common, rpcbind...).
 RESERVED = frozenset(
     """
-    root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody nogroup
-    operator halt shutdown adm ftp tty disk kmem dialout fax voice cdrom floppy tape sudo wheel audio dip
-    shadow utmp video sasl plugdev staff users input sgx render kvm netdev messagebus sshd polkitd tss dbus
-    chrony _chrony _apt _rpc rpc rpcuser statd avahi rtkit lightdm pulse geoclue dnsmasq syslog uuidd
+    root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats
+    nobody nogroup operator halt shutdown adm ftp tty disk kmem dialout fax voice cdrom floppy tape
+    sudo wheel audio dip
+    shadow utmp video sasl plugdev staff users input sgx render kvm netdev messagebus sshd polkitd
+    tss dbus
+    chrony _chrony _apt _rpc rpc rpcuser statd avahi rtkit lightdm pulse geoclue dnsmasq syslog
+    uuidd
     tcpdump landscape pollinate systemd-network systemd-resolve systemd-timesync systemd-journal
     systemd-coredump systemd-oom gpio i2c spi crontab ssl-cert ssh _ssh
     """.split()
@@ -39,13 +43,15 @@ def check(draft: Draft, outside: Outside) -> None:
         path: FieldPath = ("users", number)
         if user.name in RESERVED:
             message = f"{shown(user.name)} is a system account's name"
-            hint = "root's password is set by `root`" if user.name == "root" else "choose another name"
+            hint = (
+                "root's password is set by `root`" if user.name == "root" else "choose another name"
+            )
             draft.error((*path, "name"), message, hint, "reserved-name")
         if user.uid < _SYSTEM:
             message = f"UID {user.uid} is in the range of system accounts"
             draft.warning((*path, "uid"), message, "people have 1000 to 59999", "system-uid")
-    if outside.facts is not None:
-        _with_base(draft, outside.facts)
+    for facts in outside.facts:
+        _with_base(draft, facts)
 
 
 def _duplicates(draft: Draft, field: str, what: str) -> None:
@@ -79,7 +85,9 @@ def _groups(draft: Draft) -> None:
                 draft.error(path, message, "give one of them another `gid`", "duplicate-gid")
         elif by_name.setdefault(name, gid) != gid and user.group:
             message = f"the group {shown(name)} has the GIDs {by_name[name]} and {gid}"
-            draft.error((*path[:2], "group"), message, "give both users the same `gid`", "group-gid")
+            draft.error(
+                (*path[:2], "group"), message, "give both users the same `gid`", "group-gid"
+            )
 
 
 def _with_base(draft: Draft, facts: Facts) -> None:
@@ -101,14 +109,17 @@ def _with_base(draft: Draft, facts: Facts) -> None:
             draft.error((*path, "uid"), message, hint, "base-uid")
         gid = user.uid if user.gid is None else user.gid
         group = next((n for n, g in groups.items() if g == gid and n not in gone), None)
-        if group is not None and group != other and (user.group or user.name) != group:
+        if group is not None and group not in {other, user.group or user.name}:
             message = f"GID {gid} is the group {shown(group)} in the base"
             field = "gid" if user.gid is not None else "uid"
             draft.error((*path, field), message, "choose another `gid`", "base-gid")
         if accounts.get(user.name, _SYSTEM) < _SYSTEM and user.name not in RESERVED:
             message = f"{shown(user.name)} is a system account of the base"
             draft.error((*path, "name"), message, "choose another name", "reserved-name")
-        if user.rename_from not in {None, "auto"} and user.rename_from not in {*accounts, user.name}:
+        if user.rename_from not in {None, "auto"} and user.rename_from not in {
+            *accounts,
+            user.name,
+        }:
             known = ", ".join(f"`{name}`" for _, name in people) or "none"
             message = f"the base has no user {shown(user.rename_from)}"
             draft.error((*path, "rename_from"), message, f"its users: {known}", "rename-from")

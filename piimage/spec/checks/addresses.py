@@ -69,7 +69,9 @@ def _room(draft: Draft, places: Sequence[Seat]) -> None:
     wired = draft.spec.network.wired
     first = wired.first or wired.subnet.network_address + 1
     room = int(wired.subnet.broadcast_address) - int(first)
-    message = f"`{wired.subnet}` has room for {room} nodes from `{first}` on, but there are {len(places)}"
+    message = (
+        f"`{wired.subnet}` has room for {room} nodes from `{first}` on, but there are {len(places)}"
+    )
     form = draft.spec.nodes
     path: FieldPath = ("nodes", "count") if isinstance(form, model.NodeCount) else homeless[0].path
     draft.error(path, message, "take a larger subnet or a lower `first`", "subnet-full")
@@ -83,7 +85,9 @@ def _duplicates(draft: Draft, places: Sequence[Seat]) -> None:
         other = found.setdefault(seat.address, seat)
         if other is seat or not _sure(draft, seat) or not _sure(draft, other):
             continue
-        message = f"`{seat.address}` is the address of {shown(other.name)} and of {shown(seat.name)}"
+        message = (
+            f"`{seat.address}` is the address of {shown(other.name)} and of {shown(seat.name)}"
+        )
         written = seat if seat.where("address") != seat.path else other
         rest = other if written is seat else seat
         if rest.where("address") == rest.path:

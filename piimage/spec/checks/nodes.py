@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from piimage.report import shown
 from piimage.spec import fields, model
 from piimage.spec.profiles import BOARD, ROLE, split, suggestion
-from piimage.spec.seats import HEAD, WORKER
+from piimage.spec.seats import HEAD, WORKER, traits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from piimage.spec.draft import Draft
     from piimage.spec.place import FieldPath
@@ -69,7 +69,9 @@ def _names(draft: Draft, places: Sequence[Seat]) -> None:
         other = first.setdefault(seat.name, seat)
         if other is not seat:
             message = f"{shown(seat.name)} is the name of two nodes"
-            draft.error(seat.where("name"), message, _line(draft, other.where("name")), "duplicate-name")
+            draft.error(
+                seat.where("name"), message, _line(draft, other.where("name")), "duplicate-name"
+            )
 
 
 def _macs(draft: Draft, places: Sequence[Seat]) -> None:
@@ -81,7 +83,9 @@ def _macs(draft: Draft, places: Sequence[Seat]) -> None:
         other = first.setdefault(mac, seat)
         if other is not seat:
             message = f"`{mac}` is the MAC address of {shown(other.name)} already"
-            draft.error(seat.where("mac"), message, _line(draft, other.where("mac")), "duplicate-mac")
+            draft.error(
+                seat.where("mac"), message, _line(draft, other.where("mac")), "duplicate-mac"
+            )
 
 
 def _line(draft: Draft, path: FieldPath) -> str:
@@ -111,7 +115,9 @@ def _roles(draft: Draft, places: Sequence[Seat], shelf: Shelf) -> None:
     for name in draft.spec.roles:
         if name not in used | {HEAD, WORKER} and draft.whole("nodes"):
             hint = suggestion(name, sorted(used), "roles in use")
-            draft.warning(("roles", name), f"no node has the role {shown(name)}", hint, "unused", key=True)
+            draft.warning(
+                ("roles", name), f"no node has the role {shown(name)}", hint, "unused", key=True
+            )
 
 
 def _profiles(draft: Draft, shelf: Shelf) -> None:
@@ -128,16 +134,11 @@ def _wifi(draft: Draft) -> None:
     if draft.spec.network.wifi is not None or not draft.whole("network"):
         return
     for path, traits in traits_of(draft.spec):
-        if path and traits.wifi:
+        if isinstance(traits, model.Traits) and traits.wifi:
             hint = "add `network.wifi` with `ssid`, `psk` and `country`"
-            draft.error((*path, "wifi"), "Wi-Fi is wanted here, but no access point is given", hint, "no-wifi")
-
-
-def traits_of(spec: model.Spec) -> Iterator[tuple[FieldPath, model.Spec | model.Traits]]:
-    """Whatever has traits, with its path: the cluster, its roles, its nodes."""
-    yield (), spec
-    for name, role in spec.roles.items():
-        yield ("roles", name), role
-    if isinstance(spec.nodes, list):
-        for number, entry in enumerate(spec.nodes):
-            yield ("nodes", number), entry
+            draft.error(
+                (*path, "wifi"),
+                "Wi-Fi is wanted here, but no access point is given",
+                hint,
+                "no-wifi",
+            )

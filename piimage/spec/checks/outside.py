@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """The directory of cluster.yaml, the environment, the base's facts and the catalog's names."""
+    """The directory of cluster.yaml, the environment, facts of the bases, names of the catalog."""
 
     directory: Path
     env: Mapping[str, str]
-    facts: Facts | None = None
+    facts: tuple[Facts, ...] = ()
     check_secrets: bool = True
     bases: Collection[str] = ()

@@ -60,7 +60,9 @@ def _secret(draft: Draft, outside: Outside, path: FieldPath, ref: SecretRef) -> 
         if not text:
             state = "is not set" if text is None else "is empty"
             hint = f"`read -rs {ref.value}; export {ref.value}`, or check with `--no-secrets`"
-            draft.error(path, f"the environment variable {shown(ref.value)} {state}", hint, "no-secret")
+            draft.error(
+                path, f"the environment variable {shown(ref.value)} {state}", hint, "no-secret"
+            )
             return
         where = f"the environment variable {shown(ref.value)}"
     else:
@@ -86,7 +88,9 @@ def _problem(text: str, kind: str) -> str | None:
     return None
 
 
-def _read(draft: Draft, outside: Outside, path: FieldPath, name: str, *, private: bool) -> str | None:
+def _read(
+    draft: Draft, outside: Outside, path: FieldPath, name: str, *, private: bool
+) -> str | None:
     """The file's text; None when it cannot be had, which is then reported."""
     file = located(name, outside.directory, outside.env)
     hint = f"looked for {shown(file)}; `--no-secrets` checks without it"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from piimage.spec.place import FieldPath
     from piimage.spec.seats import Seat
 
-#: Nothing below these may be hidden by a mount (FHS 3.0); /home, /srv, /mnt, /media and /opt are for data.
+#: No mount may hide what is below these (FHS 3.0); /home, /srv, /mnt, /media, /opt hold data.
 _SYSTEM = frozenset(
     "bin boot dev etc lib lib32 lib64 libx32 lost+found proc root run sbin sys tmp usr var".split()
 )
@@ -33,7 +33,9 @@ def check(draft: Draft, places: Sequence[Seat]) -> None:
                 line = draft.document.span(draft.origin(("shares", other, "path"))).line + 1
                 words = "is given twice" if taken == share.path else f"and {shown(taken)} overlap"
                 hint = f"the other one stands on line {line}"
-                draft.error((*path, "path"), f"{shown(share.path)} {words}", hint, "duplicate-share")
+                draft.error(
+                    (*path, "path"), f"{shown(share.path)} {words}", hint, "duplicate-share"
+                )
         seen.append((number, share.path))
         _server(draft, (*path, "server"), share.server, places)
         if share.owner not in {None, "root", *users} and draft.whole("users"):
@@ -56,7 +58,9 @@ def _place(draft: Draft, where: FieldPath, path: str, homes: dict[str, str]) -> 
     for home, name in homes.items():
         if path == home or _inside(home, path + "/"):
             message = f"{shown(path)} would hide the home directory of {shown(name)}"
-            draft.error(where, message, "share a directory below it, or `/srv/cluster`", "home-path")
+            draft.error(
+                where, message, "share a directory below it, or `/srv/cluster`", "home-path"
+            )
 
 
 def _server(draft: Draft, where: FieldPath, server: str, places: Sequence[Seat]) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from piimage.report import shown
-from piimage.spec.checks.nodes import traits_of
 from piimage.spec.paths import located
 from piimage.spec.profiles import suggestion
+from piimage.spec.seats import traits_of
 
 if TYPE_CHECKING:
     from piimage.spec.checks.outside import Outside
@@ -36,8 +36,9 @@ def check(draft: Draft, outside: Outside) -> None:
 
 def _timezone(draft: Draft, outside: Outside) -> None:
     name = draft.spec.timezone
-    known = outside.facts.timezones if outside.facts is not None else frozenset()
-    if name in known or (not known and _on_this_machine(name)):
+    lists = [facts.timezones for facts in outside.facts if facts.timezones]
+    known = frozenset.intersection(*lists) if lists else frozenset[str]()
+    if name in known or (not lists and _on_this_machine(name)):
         return
     names = known or available_timezones()
     if not names:
@@ -46,7 +47,7 @@ def _timezone(draft: Draft, outside: Outside) -> None:
         zone for zone in sorted(names) if zone.lower().rpartition("/")[2] == name.lower()
     ]
     hint = f"did you mean {shown(close[0])}?" if close else "for example `Europe/Rome`, `Etc/UTC`"
-    where = "the base knows no time zone" if known else "there is no time zone"
+    where = "the base knows no time zone" if lists else "there is no time zone"
     draft.error(("timezone",), f"{where} {shown(name)}", hint, "timezone")
 
 
