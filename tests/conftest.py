@@ -1,0 +1,37 @@
+"""Fixtures that more than one test module needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from phony import make_phony
+
+from piimage.disk.sparse import copy_sparse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def phony_master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phony image of the session; nobody writes to it."""
+    path = make_phony(tmp_path_factory.mktemp("phony") / "phony.img")
+    path.chmod(0o444)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A smaller phony image, for what reads or packs all of it; nobody writes to it."""
+    path = make_phony(tmp_path_factory.mktemp("small") / "phony.img", root_size=8 << 20)
+    path.chmod(0o444)
+    return path
+
+
+@pytest.fixture
+def phony(phony_master: Path, tmp_path: Path) -> Path:
+    """A phony image of the test's own."""
+    path = tmp_path / "phony.img"
+    copy_sparse(phony_master, path)
+    return path
