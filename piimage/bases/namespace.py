@@ -1,0 +1,72 @@
+"""Where foreign trees are made: namespaces of our own, so that mounts vanish with the last process.
+
+As root: a mount namespace. As an ordinary user: a user namespace too, with the subordinate ids that
+`newuidmap` grants (/etc/subuid). Foreign programs are run by qemu-user through binfmt_misc: the host's entry
+if there is one, else an entry of our own, which as an ordinary user needs Linux 6.7 (binfmt_misc per user
+namespace).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from piimage.errors import MissingToolError
+from piimage.run import find, run
+
+#: The emulated CPU. QEMU's default `max` emulates pointer authentication, which costs two to five times.
+CPU = "cortex-a57"
+
+_BINFMT = Path("/proc/sys/fs/binfmt_misc")
+_MAGIC = (
+    r":piimage-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
+    r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:{interpreter}:F"
+)
+#: Runs "$@" with arm64 programs executable. The entry's F flag keeps the interpreter open, so that it need not
+#: exist inside the tree.
+_SCRIPT = """
+if ! [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] && ! [ -e /proc/sys/fs/binfmt_misc/piimage-aarch64 ]; then
+	[ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc || exit 125
+	[ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || [ -e /proc/sys/fs/binfmt_misc/piimage-aarch64 ] ||
+		printf '%s' "$0" >/proc/sys/fs/binfmt_misc/register || exit 125
+fi
+exec "$@"
+"""
+
+
+def prefix() -> list[str]:
+    """The command prefix for work on a foreign tree; raises `MissingToolError` with what this host lacks."""
+    flags = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+    if os.geteuid() != 0:
+        find("newuidmap")
+        flags = ["--map-root-user", "--map-auto", *flags]
+    entry = ""
+    if platform.machine() != "aarch64":
+        entry = _MAGIC.format(interpreter=find("qemu-aarch64-static"))
+    command = ["unshare", *flags, "--", "sh", "-c", _SCRIPT if entry else 'exec "$@"', entry]
+    _check(command)
+    return command
+
+
+def _check(command: list[str]) -> None:
+    """Try the prefix on nothing, to fail before the work and with a reason."""
+    result = run([*command, "true"], check=False)
+    if result.returncode == 0:
+        return
+    said = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    detail = f" ({said[0]})" if said else ""
+    if os.geteuid() == 0:
+        raise MissingToolError(f"this machine cannot run arm64 programs{detail}", hint=_HINT_ROOT)
+    raise MissingToolError(
+        f"user namespaces do not allow making a foreign tree here{detail}", hint=_HINT_USER
+    )
+
+
+_HINT_ROOT = (
+    "binfmt_misc must be available: `mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc`"
+)
+_HINT_USER = (
+    "an entry for you in /etc/subuid and /etc/subgid, the package uidmap, and either Linux 6.7 or the host's own "
+    "binfmt entry (package binfmt-support or systemd) are needed; or run this one command with sudo"
+)

@@ -1,0 +1,211 @@
+"""A build: cluster and base in, variants, stamps and images out. Each step is skipped when its result is there."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from piimage import __version__, artifact, plan, stamping, variant
+from piimage.errors import PiimageError
+from piimage.state import open_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from piimage.artifact import Format
+    from piimage.bases.record import Base
+    from piimage.bases.store import Store
+    from piimage.cluster import Cluster, Node, Role
+    from piimage.plan import VariantPlan
+    from piimage.progress import Progress
+    from piimage.variant import Variant
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One node's result: the files in the output directory, and whether they were there already."""
+
+    node: str
+    build: str
+    instance_id: str
+    variant: str
+    files: tuple[Path, ...]
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """All nodes' results, the manifest, and sentences about what waits for first boot."""
+
+    directory: Path
+    manifest: Path
+    nodes: tuple[Made, ...]
+    deferred: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Role:
+    """What is computed once per role."""
+
+    base: Base
+    plan: VariantPlan
+    variant: Variant
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Build:
+    """A build under way; `fmt` None means variants and stamps only."""
+
+    cluster: Cluster
+    store: Store
+    output: Path
+    progress: Progress
+    fmt: Format | None = None
+    _roles: dict[Role, _Role] = field(default_factory=dict)
+
+    def run(
+        self, nodes: Sequence[Node], *, env: Mapping[str, str], require_state: bool = False
+    ) -> BuildResult:
+        """Build `nodes`; raises a `PiimageError` and leaves nothing half-made when something fails."""
+        plans = self._plan(nodes)
+        state = open_state(self.cluster, create=not require_state)
+        secrets = state.secrets(self.cluster, env)
+        artifact.prepare(self.output)
+        self.output.chmod(0o700)
+        for role, (base, planned) in plans.items():
+            made = variant.ensure(base, planned, cache=self.store, progress=self.progress)
+            self._roles[role] = _Role(base, planned, made)
+        self._name_variants()
+        manifest = self._manifest()
+        if self.fmt is None:
+            self._publish_variants(manifest)
+        results = []
+        with self.progress.step(f"stamping {len(nodes)} node{'s' * (len(nodes) != 1)}") as task:
+            for node in nodes:
+                task.note(node.name)
+                role = self._roles[node.role]
+                stamped = plan.plan_stamp(
+                    self.cluster, node, role.base.facts, role.plan, role.variant.id, secrets
+                )
+                results.append(self._node(node, role, stamped, manifest))
+        path = self._write_manifest(manifest)
+        deferred = dict.fromkeys(s for role in self._roles.values() for s in role.plan.deferred)
+        return BuildResult(self.output, path, tuple(results), tuple(deferred))
+
+    def _plan(self, nodes: Sequence[Node]) -> dict[Role, tuple[Base, VariantPlan]]:
+        """Everything that can go wrong without an appliance goes wrong here, before anything is written."""
+        plans: dict[Role, tuple[Base, VariantPlan]] = {}
+        for role in dict.fromkeys(node.role for node in nodes):
+            base = self.store.base(role.base, directory=self.cluster.directory)
+            plans[role] = (base, plan.plan_variant(self.cluster, role, base.facts))
+        return plans
+
+    def _name_variants(self) -> None:
+        """A variant is called by its role, and by its id too where two variants share a role's name."""
+        for made in self._roles.values():
+            same = {r.variant.id for r in self._roles.values() if r.plan.role.name == made.plan.role.name}
+            name = made.plan.role.name
+            made.name = name if len(same) == 1 else f"{name}-{made.variant.id[:8]}"
+
+    def _publish_variants(self, manifest: dict[str, Any]) -> None:
+        """Variants hold no secret: anyone may read them."""
+        directory = self.output / "variants"
+        for made in self._roles.values():
+            known = manifest["variants"].get(made.name, {})
+            if known.get("id") == made.variant.id and (directory / f"{made.name}.sha256").exists():
+                continue
+            with self.progress.step(f"publishing variant `{made.name}`"):
+                published = artifact.publish(
+                    made.variant.image, directory, made.name, mode=0o644, progress=self.progress
+                )
+            manifest["variants"][made.name] = {
+                "id": made.variant.id,
+                "role": made.plan.role.name,
+                "base": made.base.id,
+                "image": f"variants/{published.image.name}",
+                "sha256": published.sha256,
+                "packages": dict(made.base.facts.packages),
+            }
+
+    def _node(
+        self, node: Node, role: _Role, stamped: plan.StampPlan, manifest: dict[str, Any]
+    ) -> Made:
+        """One node's artifact, unless it is there from the same inputs."""
+        kind = self.fmt or "stamp"
+        known = manifest["nodes"].get(node.name, {})
+        directory = self.output if self.fmt else self.output / "stamps"
+        names = [f"{node.name}.{kind}"]
+        if self.fmt:
+            names += [f"{node.name}.bmap", f"{node.name}.sha256"]
+        files = tuple(directory / name for name in names)
+        fresh = known.get(kind) != stamped.build or not all(path.exists() for path in files)
+        if fresh:
+            made = stamping.stamp(self.cluster, stamped, role.variant, role.base.facts)
+            if self.fmt is None:
+                artifact.prepare(directory)
+                stamping.write_stamp(files[0], made)
+            else:
+                artifact.publish(
+                    role.variant.image, directory, node.name,
+                    fmt=self.fmt, patches=made.patches, progress=self.progress,
+                )  # fmt: skip
+                known = {k: v for k, v in known.items() if k == "stamp"}
+        manifest["nodes"][node.name] = {
+            **known,
+            kind: stamped.build,
+            "number": node.number,
+            "address": str(node.address),
+            "role": node.role.name,
+            "instance_id": stamped.instance_id,
+            "variant": role.variant.id,
+            "base": role.base.id,
+            "waits_for_first_boot": list(role.plan.deferred),
+        }
+        return Made(
+            node.name, stamped.build, stamped.instance_id, role.variant.id, files, fresh
+        )
+
+    def _manifest(self) -> dict[str, Any]:
+        """The manifest of what is in the output directory already, or an empty one."""
+        path = self.output / "manifest.json"
+        fresh: dict[str, Any] = {"variants": {}, "nodes": {}}
+        try:
+            found = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return fresh
+        if found.get("version") != MANIFEST_VERSION:
+            return fresh
+        if found.get("cluster") != self.cluster.name:
+            raise PiimageError(
+                f"`{self.output}` holds the build of cluster `{found.get('cluster')}`",
+                hint="choose another directory with `--output`",
+            )
+        return {**fresh, **found}
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> Path:
+        """What is there, from what, made by what: no secret, no time, so that equal builds have equal manifests."""
+        bases = {
+            made.base.name: {
+                "id": made.base.id,
+                "origin": made.base.origin.source,
+                "made": made.base.origin.at,
+                "tools": dict(made.base.tools),
+                "packages": dict(made.base.facts.packages),
+            }
+            for made in self._roles.values()
+        }
+        whole = {
+            **manifest,
+            "version": MANIFEST_VERSION,
+            "cluster": self.cluster.name,
+            "bases": {**manifest.get("bases", {}), **bases},
+            "tools": {"piimage": __version__, "python": platform.python_version()},
+            "nodes": {n.name: manifest["nodes"][n.name] for n in self.cluster.nodes if n.name in manifest["nodes"]},
+        }
+        return artifact.write_manifest(self.output, whole)

@@ -1,0 +1,128 @@
+"""`piimage build`: images, or variants and stamps."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from piimage.build import BuildResult
+    from piimage.cluster import Cluster, Node
+
+
+def build(
+    *,
+    source: Annotated[
+        Path, typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True)
+    ] = Path("cluster.yaml"),
+    node: Annotated[
+        list[str] | None,
+        typer.Option("--node", "-n", metavar="NODE", help="A node, by number or name; may be repeated."),
+    ] = None,
+    all_nodes: Annotated[
+        bool,
+        typer.Option("--all", help="All nodes, as variants and stamps; with `--format`, as full images."),
+    ] = False,
+    fmt: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="img, img.xz, img.zst or qcow2. [default: img]"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where to put it. [default: dist/CLUSTER]"),
+    ] = None,
+    require_state: Annotated[
+        bool, typer.Option("--require-state", help="Fail rather than invent keys: for CI.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Build card images for nodes of the cluster.
+
+    Example: piimage build --node 3
+    """
+    from piimage.artifact import FORMATS  # noqa: PLC0415 -- start-up time
+    from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
+    from piimage.build import Build  # noqa: PLC0415 -- start-up time
+    from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.errors import PiimageError  # noqa: PLC0415 -- start-up time
+
+    if bool(node) == all_nodes:
+        raise typer.BadParameter("name nodes with `--node`, or take all with `--all`")
+    if fmt is not None and fmt not in FORMATS:
+        raise typer.BadParameter(f"`{fmt}` is not a format; one of {', '.join(FORMATS)}")
+    progress = progress_for(json_output=json_output, quiet=quiet)
+    cluster = load(source, progress)
+    nodes = _chosen(cluster, node)
+    directory = output or source.parent / "dist" / cluster.name
+    if output is not None and output.exists() and not output.is_dir():
+        raise PiimageError(f"`{output}` is not a directory")
+    result = Build(
+        cluster=cluster,
+        store=Store(progress=progress),
+        output=directory,
+        progress=progress,
+        fmt=None if all_nodes and fmt is None else fmt or "img",  # type: ignore[arg-type] -- checked against FORMATS
+    ).run(nodes, env=os.environ, require_state=require_state)
+    if json_output:
+        print(json.dumps(_as_json(result), indent=2))  # noqa: T201 -- cli prints
+    else:
+        _tell(result)
+
+
+def _chosen(cluster: Cluster, names: list[str] | None) -> list[Node]:
+    """The nodes that were asked for, in the cluster's order; raises `PiimageError` for one that is not there."""
+    from piimage.errors import ConfigError  # noqa: PLC0415 -- start-up time
+
+    if not names:
+        return list(cluster.nodes)
+    chosen = set()
+    for name in names:
+        try:
+            chosen.add(cluster.node(name))
+        except KeyError:
+            first, last = cluster.nodes[0].name, cluster.nodes[-1].name
+            raise ConfigError(
+                f"cluster `{cluster.name}` has no node `{name}`",
+                hint=f"it has {len(cluster.nodes)}: {first} to {last}, or 0 to {len(cluster.nodes) - 1}",
+            ) from None
+    return [node for node in cluster.nodes if node in chosen]
+
+
+def _tell(result: BuildResult) -> None:
+    """What was made, where it is, what waits, what to do next."""
+    for made in result.nodes:
+        state = "built" if made.fresh else "unchanged"
+        print(f"{made.node}: {state}, build {made.build}  {made.files[0]}")  # noqa: T201 -- cli prints
+    for sentence in result.deferred:
+        print(f"waits for first boot: {sentence}")  # noqa: T201 -- cli prints
+    if len(result.nodes) == 1 and result.nodes[0].files[0].suffix == ".img":
+        node = result.nodes[0]
+        print(  # noqa: T201 -- cli prints
+            f"next: `piimage boot --node {node.node}` rehearses it in QEMU; "
+            f"`bmaptool copy {node.files[0]} /dev/sdX` writes a card"
+        )
+
+
+def _as_json(result: BuildResult) -> dict[str, object]:
+    return {
+        "directory": str(result.directory),
+        "manifest": str(result.manifest),
+        "waits_for_first_boot": list(result.deferred),
+        "nodes": [
+            {
+                "name": made.node,
+                "build": made.build,
+                "instance_id": made.instance_id,
+                "variant": made.variant,
+                "files": [str(path) for path in made.files],
+                "fresh": made.fresh,
+            }
+            for made in result.nodes
+        ],
+    }

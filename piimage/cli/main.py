@@ -1,0 +1,112 @@
+"""The command line: register the commands, run one, turn every failure into one clear message and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from piimage import __version__
+from piimage.cli import base, boot, build, schema, state, validate
+from piimage.errors import ConfigError, ExitCode, PiimageError
+
+app = typer.Typer(
+    name="piimage",
+    help="One cluster.yaml in, SD cards for a Raspberry Pi cluster out.",
+    epilog="Example: piimage validate && piimage build --node 3 && piimage boot --node 3",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(validate.validate)
+app.command()(build.build)
+app.command()(boot.boot)
+app.add_typer(base.app, name="base")
+app.add_typer(state.app, name="state")
+app.command()(schema.schema)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback shape
+    if wanted:
+        typer.echo(f"piimage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log every command that is run, on stderr.")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One cluster.yaml in, SD cards for a Raspberry Pi cluster out."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(message)s" if verbose else "%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def main() -> None:
+    """Run the command line; the only place that catches `PiimageError` and ends the process."""
+    try:
+        status = app(standalone_mode=False)
+    except PiimageError as error:
+        _show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)  # noqa: T201 -- cli prints
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.FAILED)
+    except Exception as error:  # noqa: BLE001 -- the last resort: a report instead of a trace
+        sys.exit(_unexpected(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show(error: PiimageError) -> None:
+    """Diagnostics in full if it has them, else one line for what is wrong and one for what to do."""
+    if isinstance(error, ConfigError) and error.diagnostics:
+        from piimage.cli.console import colour_wanted  # noqa: PLC0415 -- start-up time
+        from piimage.report import render_text  # noqa: PLC0415 -- start-up time
+
+        print(render_text(error.diagnostics, colour=colour_wanted()), file=sys.stderr)  # noqa: T201 -- cli prints
+        return
+    print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 -- cli prints
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201 -- cli prints
+
+
+def _unexpected(error: Exception) -> int:
+    """A mistake of ours: one line, and a file with the trace to send us."""
+    usage = getattr(error, "format_message", None)
+    if usage is not None:  # typer's own usage errors
+        show = getattr(error, "show", None)
+        if show is not None:
+            show(file=sys.stderr)
+        return int(getattr(error, "exit_code", ExitCode.BAD_CONFIG))
+    handle, name = tempfile.mkstemp(prefix="piimage-", suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8") as log:
+        traceback.print_exception(error, file=log)
+    print(  # noqa: T201 -- cli prints
+        f"error: unexpected {type(error).__name__}: {error}\n"
+        f"hint: this is a bug of piimage {__version__}; please report it with {Path(name)}",
+        file=sys.stderr,
+    )
+    return ExitCode.FAILED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The libguestfs appliance: one launch, a few calls, a checked shutdown. The only module that imports guestfs.
+
+Images from outside are parsed in here and never by the host's kernel. Formats and file-system types are
+forced, the network stays off, and the appliance sees nothing but the one scratch image.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from piimage.errors import ImageError, MissingToolError, ToolFailedError
+from piimage.progress import Progress, Task
+
+T = TypeVar("T")
+
+#: Seconds a launch may take before we call it hung; TCG on a busy machine was seen to need 46.
+LAUNCH_TIMEOUT = 600
+
+
+class Appliance:
+    """A running appliance with one raw image attached at `/dev/sda`.
+
+    Use as a context manager: leaving the block without an exception unmounts and shuts down *checked* (an
+    error there means that the image was not written out); with an exception the appliance is just killed.
+    """
+
+    def __init__(self, image: Path, *, progress: Progress, readonly: bool = False) -> None:
+        self._image = image
+        self._progress = progress
+        self._readonly = readonly
+        self._handle: Any = None
+
+    def __enter__(self) -> Appliance:
+        with self._progress.step("starting the libguestfs appliance") as task:
+            self._handle = _launch(self._image, self._readonly, self._progress, task)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        handle, self._handle = self._handle, None
+        if kind is not None:
+            handle.close()
+            return
+        try:
+            if not self._readonly:
+                _call(handle.sync)
+            _call(handle.umount_all)
+            _call(handle.shutdown)
+        finally:
+            handle.close()
+
+    def mount(self, partition: int, mountpoint: str, fstype: str) -> None:
+        """Mount `/dev/sdaN` with the type forced; FAT with UTF-8 names."""
+        device = f"/dev/sda{partition}"
+        options = {"vfat": "utf8"}.get(fstype, "")
+        if self._readonly:
+            options = ",".join(filter(None, ["ro", options]))
+        if mountpoint != "/" and not self.call("is_dir", mountpoint):
+            raise ImageError(
+                f"the image has no directory `{mountpoint}` to mount partition {partition} on"
+            )
+        self.call("mount_vfs", options, fstype, device, mountpoint)
+
+    def call(self, name: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 -- guestfs is untyped
+        """Call a libguestfs function by its Python name; its failure becomes an `ImageError`."""
+        return _call(getattr(self._handle, name), *args, **kwargs)
+
+    def script(self, script: str) -> str:
+        """Run a shell script in the appliance (not in the guest); the image is mounted at `/sysroot`.
+
+        Returns standard output. `debug` is libguestfs's own way in; virt-customize uses it too. For work
+        over a whole tree, where a call per file would take minutes.
+        """
+        return str(self.call("debug", "sh", [script]))
+
+
+def _launch(image: Path, readonly: bool, progress: Progress, task: Task) -> Any:  # noqa: ANN401, FBT001 -- untyped handle; private
+    """A launched handle; KVM is tried by using it, and when it crashes the launch is repeated with TCG."""
+    settings = os.environ.get("LIBGUESTFS_BACKEND_SETTINGS")
+    if settings is not None or not _kvm_known_bad():
+        try:
+            return _start(image, readonly, task, settings)
+        except ToolFailedError:
+            if settings is not None:
+                raise
+            _remember_kvm_is_bad()
+            progress.say(
+                "KVM does not work on this machine: using QEMU's emulation (TCG), which is slower"
+            )
+    return _start(image, readonly, task, "force_tcg")
+
+
+def _start(image: Path, readonly: bool, task: Task, settings: str | None) -> Any:  # noqa: ANN401, FBT001 -- untyped handle; private
+    """One launch attempt."""
+    guestfs = _module()
+    handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
+    messages: list[str] = []
+
+    def collect(_event: int, _handle: int, text: str, _array: object) -> None:
+        messages.append(text)
+
+    def move(_event: int, _handle: int, _text: str, array: list[int]) -> None:
+        task.total(array[3])
+        task.note(f"{array[2] * 100 // max(array[3], 1)} %")
+
+    handle.set_event_callback(
+        collect, guestfs.EVENT_APPLIANCE | guestfs.EVENT_LIBRARY | guestfs.EVENT_WARNING
+    )
+    handle.set_event_callback(move, guestfs.EVENT_PROGRESS)
+    if not os.environ.get("LIBGUESTFS_BACKEND"):
+        handle.set_backend("direct")
+    if settings:
+        handle.set_backend_settings(settings.split(":"))
+    handle.set_cachemode("unsafe") if hasattr(handle, "set_cachemode") else None
+    options: dict[str, object] = {"format": "raw", "readonly": readonly}
+    if not readonly:
+        options["cachemode"] = (
+            "unsafe"  # a scratch copy: fsynced on the host before it gets its name
+        )
+    try:
+        handle.add_drive_opts(str(image), **options)
+        handle.launch()
+    except RuntimeError as error:
+        handle.close()
+        raise ToolFailedError(
+            f"the libguestfs appliance did not start: {_last_words(error, messages)}",
+            hint="`libguestfs-test-tool` shows why; on Ubuntu the kernel in /boot must be readable",
+        ) from error
+    return handle
+
+
+def _module() -> Any:  # noqa: ANN401 -- guestfs has no stubs
+    """The guestfs module, or `MissingToolError` with the cure."""
+    try:
+        import guestfs  # noqa: PLC0415 -- only builds need it, and only the distribution's python3 has it
+    except ImportError as error:
+        raise MissingToolError(
+            "the Python module `guestfs` is not available to this interpreter",
+            hint=f"on Debian: `apt-get install python3-guestfs`, and a virtual environment made with "
+            f"`/usr/bin/python3 -m venv --system-site-packages` (this is {sys.executable})",
+        ) from error
+    return guestfs
+
+
+def _call(function: Callable[..., T], *args: object, **kwargs: object) -> T:
+    """Call a handle's method; guestfs raises bare RuntimeError for everything."""
+    try:
+        return function(*args, **kwargs)
+    except RuntimeError as error:
+        raise ImageError(f"libguestfs: {error}") from error
+
+
+def _last_words(error: RuntimeError, messages: list[str]) -> str:
+    """The most telling line of a failed launch."""
+    for text in reversed(messages):
+        for line in reversed(text.splitlines()):
+            if any(
+                sign in line for sign in ("supermin", "Assertion", "error:", "cannot", "denied")
+            ):
+                return line.strip()
+    return str(error).splitlines()[0]
+
+
+def _kvm_mark() -> Path:
+    """Remembers, until reboot, that KVM crashed: the probe costs seconds and core dumps."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Path(tempfile.gettempdir()) / f"piimage-{os.getuid()}-no-kvm-{boot}"
+
+
+def _kvm_known_bad() -> bool:
+    return not os.access("/dev/kvm", os.R_OK | os.W_OK) or _kvm_mark().exists()
+
+
+def _remember_kvm_is_bad() -> None:
+    _kvm_mark().touch()
+
+
+def environment() -> Mapping[str, str]:
+    """What decides how the appliance starts, for the manifest and for doctor."""
+    keys = (
+        "LIBGUESTFS_BACKEND",
+        "LIBGUESTFS_BACKEND_SETTINGS",
+        "LIBGUESTFS_PATH",
+        "SUPERMIN_KERNEL",
+    )
+    return {key: os.environ[key] for key in keys if key in os.environ}

@@ -1,0 +1,91 @@
+"""Stamps: the sectors that make a variant one node. No appliance, no mount: bytes over slots, FAT by mtools.
+
+A stamp file is a JSON header line, then the bytes of its patches one after the other. It holds the node's
+secrets, so it is its owner's alone (0600).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from piimage.disk import fat
+from piimage.disk.atomic import write_bytes
+from piimage.disk.slots import Patch, fill
+from piimage.errors import ImageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from piimage.cluster import Cluster
+    from piimage.facts import Facts
+    from piimage.plan import StampPlan
+    from piimage.variant import Variant
+
+VERSION = 1
+#: Where the MBR keeps the disk signature that PARTUUIDs begin with.
+_DISK_ID_OFFSET = 0x1B8
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStamp:
+    """The patches of one node over the variant `variant` (its id)."""
+
+    node: str
+    variant: str
+    build: str
+    patches: tuple[Patch, ...] = field(repr=False)
+
+
+def stamp(cluster: Cluster, plan: StampPlan, variant: Variant, facts: Facts) -> NodeStamp:
+    """The patches for one node: its slots, its files on the firmware partition, its disk signature."""
+    patches = fill(variant.slots, plan.slots)
+    firmware = facts.table.partition(facts.mounts[facts.firmware])
+    patches += fat.stage(variant.image, firmware.start, plan.firmware)
+    if not _names_partuuid(facts):
+        patches.append(Patch(_DISK_ID_OFFSET, disk_id(cluster, plan.node.name)))
+    return NodeStamp(plan.node.name, variant.id, plan.build, tuple(patches))
+
+
+def disk_id(cluster: Cluster, node: str) -> bytes:
+    """Four bytes of MBR signature, the same at every build and different on every node: two cards in one host."""
+    digest = hashlib.sha256(f"{cluster.name}\0{node}".encode()).digest()[:4]
+    return digest if any(digest) else b"\x01\0\0\0"
+
+
+def _names_partuuid(facts: Facts) -> bool:
+    """Whether the base finds its partitions by PARTUUID: then first boot renews the signature, not we."""
+    return "PARTUUID=" in facts.text("/etc/fstab") + facts.text(f"{facts.firmware}/cmdline.txt")
+
+
+def write_stamp(path: Path, made: NodeStamp) -> None:
+    """Write a stamp file, all or nothing."""
+    header: dict[str, Any] = {
+        "version": VERSION,
+        "node": made.node,
+        "variant": made.variant,
+        "build": made.build,
+        "patches": [[patch.offset, len(patch.data)] for patch in made.patches],
+    }
+    body = b"".join(patch.data for patch in made.patches)
+    write_bytes(path, json.dumps(header, sort_keys=True).encode() + b"\n" + body, mode=0o600)
+
+
+def read_stamp(path: Path) -> NodeStamp:
+    """Read a stamp file; raises `ImageError` for anything else."""
+    line, _, body = path.read_bytes().partition(b"\n")
+    try:
+        header = json.loads(line)
+        patches, at = [], 0
+        for offset, length in header["patches"]:
+            patches.append(Patch(offset, body[at : at + length]))
+            at += length
+        whole = header["version"] == VERSION and at == len(body)
+        found = NodeStamp(header["node"], header["variant"], header["build"], tuple(patches))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"`{path}` is not a stamp file") from error
+    if not whole:
+        raise ImageError(f"`{path}` is cut short or of another version of piimage")
+    return found

@@ -1,0 +1,83 @@
+"""Variants: the base with a role's Delta applied, made once, kept by content, without secret or identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from piimage.apply import APPLY_VERSION, apply
+from piimage.disk import ext4
+from piimage.disk.atomic import require_space, sync, write_bytes
+from piimage.disk.slots import SlotMap, locate
+from piimage.disk.sparse import allocated_bytes, copy_sparse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from piimage.bases.cache import Cache
+    from piimage.bases.record import Base
+    from piimage.plan import VariantPlan
+    from piimage.progress import Progress
+
+_IMAGE, _RECORD = "image.img", "variant.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A finished variant: its content id, the raw image (0444) and where its slots lie."""
+
+    id: str
+    image: Path
+    slots: SlotMap
+
+
+def variant_id(base: Base, plan: VariantPlan) -> str:
+    """SHA-256 (hex) over all that decides the bytes of the variant."""
+    text = "\n".join([base.id, plan.digest(), str(APPLY_VERSION)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ensure(base: Base, plan: VariantPlan, *, cache: Cache, progress: Progress) -> Variant:
+    """The variant from the cache, or made now with one appliance launch.
+
+    Made in a scratch directory, synced, then renamed to its id: an interrupted build leaves nothing there.
+    """
+    identity = variant_id(base, plan)
+    home = cache.variant_dir(identity)
+    with cache.lock(f"variant-{identity}"):
+        if not (home / _RECORD).exists():
+            _make(base, plan, home, cache, progress)
+    record = json.loads((home / _RECORD).read_bytes())
+    return Variant(identity, home / _IMAGE, SlotMap.from_json(record["slots"]))
+
+
+def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Progress) -> None:
+    cache.directory("variants")
+    with (
+        progress.step(f"making the variant for role `{plan.role.name}`"),
+        cache.scratch() as scratch,
+    ):
+        draft = scratch / "variant"
+        draft.mkdir()
+        image = draft / _IMAGE
+        require_space(draft, allocated_bytes(base.path))
+        copy_sparse(base.path, image, progress)
+        image.chmod(0o600)
+        apply(image, plan.delta, base.facts, progress)
+        root = base.facts.table.partition(base.facts.mounts["/"])
+        with progress.step("checking the root file system and finding the slots"):
+            ext4.check(image, root.start)
+            sizes = {path: slot.size for path, slot in plan.slots.items()}
+            slots = locate(image, root.start, sizes)
+        record = {"id": home.name, "base": base.id, "slots": slots.to_json()}
+        write_bytes(draft / _RECORD, json.dumps(record, sort_keys=True).encode())
+        image.chmod(0o444)
+        sync(image)
+        if home.exists():  # a directory without its record: an older piimage, or a hand
+            home.rename(scratch / "old")
+        draft.rename(home)
+        sync(home.parent)
+
+
