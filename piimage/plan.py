@@ -78,9 +78,10 @@ class VariantPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StampPlan:
-    """What makes a variant this node: `slots` has every slot of the variant, `firmware` names on the FAT."""
+    """What makes a variant this node. `build` is 12 hex digits over all of it; `slots` has every slot of the variant, `firmware` names on the FAT."""
 
     node: Node
+    build: str
     instance_id: str
     slots: Mapping[str, bytes] = field(repr=False)
     firmware: Mapping[str, bytes]
@@ -156,6 +157,7 @@ def plan_stamp(
     fat[LABEL] = _label(cluster, node, build, variant_id)
     return StampPlan(
         node=node,
+        build=build,
         instance_id=instance,
         slots=_fitted(filled, variant),
         firmware=fat,

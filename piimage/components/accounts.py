@@ -51,7 +51,7 @@ class Accounts:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._rows: dict[str, list[Row]] = {
-            name: [line.split(":") for line in facts.text(f"/etc/{name}").splitlines()]
+            name: [line.split(":") for line in _lines(facts.text(f"/etc/{name}"))]
             for name in _WIDTHS
         }
 
@@ -104,6 +104,12 @@ class Accounts:
                 for column in columns:
                     names = [new if name == old else name for name in _names(row[column])]
                     row[column] = ",".join(dict.fromkeys(names))
+
+    def renumber(self, name: str, uid: int, gid: int) -> None:
+        """Give the account these numbers."""
+        for row in self.rows("passwd"):
+            if row[0] == name:
+                row[2:4] = [str(uid), str(gid)]
 
     def rename_group(self, old: str, new: str, gid: int) -> None:
         """The group `old` becomes `new` with number `gid`."""
@@ -209,6 +215,11 @@ class Accounts:
             if row[1].isdigit() and row[2].isdigit()
         ]
         return max([SUBID_FIRST, *ends])
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as libc sees them: only a newline ends one, whatever else Unicode knows."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _names(field: str) -> list[str]:

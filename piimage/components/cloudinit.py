@@ -59,7 +59,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
             Check(
                 name="cloud-init",
                 argv=("cloud-init", "status", "--wait"),
-                expect="^status: done$",
+                expect="status: done",
             ),
         ),
     )

@@ -35,8 +35,8 @@ def line(mount: MountLine) -> str:
 def check(text: str) -> None:
     """Raise `ImageError` for the first line that mount(8) would refuse or misread."""
     seen: set[str] = set()
-    for number, raw in enumerate(text.splitlines(), start=1):
-        fields = raw.split()
+    for number, raw in enumerate(text.split("\n"), start=1):
+        fields = _fields(raw)
         if not fields or fields[0].startswith("#"):
             continue
         problem = _problem(fields, seen)
@@ -44,6 +44,11 @@ def check(text: str) -> None:
             raise ImageError(f"{PATH} line {number}: {problem}")
         if fields[1] not in ("none", "swap"):
             seen.add(fields[1])
+
+
+def _fields(raw: str) -> list[str]:
+    """Fields of a line: only blanks and tabs separate them, not what Unicode calls white."""
+    return re.findall(r"[^ \t\n]+", raw)
 
 
 def _problem(fields: list[str], seen: set[str]) -> str | None:
@@ -64,8 +69,8 @@ def render(text: str, mounts: Sequence[MountLine]) -> str:
     if len(wanted) != len(set(mounts)):
         raise PiimageError("two components want different mounts at one mount point")
     lines: list[str] = []
-    for raw in with_newline(text).splitlines(keepends=True):
-        fields = raw.split()
+    for raw in re.findall(r".*\n", with_newline(text)):
+        fields = _fields(raw)
         point = _unescape(fields[1]) if len(fields) > 1 and fields[0][0] != "#" else None
         lines.append(line(wanted.pop(point)) if point in wanted else raw)
     result = "".join([*lines, *(line(mount) for mount in wanted.values())])

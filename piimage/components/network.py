@@ -6,6 +6,7 @@ Picks the renderer for the stack that is in force in the base; each stack is a s
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
 def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp:
     """This node's addresses, and the hashed passphrase where it has Wi-Fi."""
     part: Stamp = _stack(facts).stamp(cluster, node, facts, secrets)
-    address = str(node.address.ip).replace(".", r"\.")
+    address = re.escape(str(node.address))
     return Stamp(
         slots=part.slots,
         network=part.network,
@@ -71,7 +72,12 @@ def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp
             Check(
                 name="wired address",
                 argv=("ip", "-4", "-o", "address", "show"),
-                expect=rf"\b(eth0|end0)\s.*\b{address}/{node.address.network.prefixlen}\b",
+                expect=rf"\sinet {address}\s",
+            ),
+            Check(
+                name="no default route on the wire",
+                argv=("ip", "-4", "route", "show", "default"),
+                expect=r"(?s)\A(?!.*\bdev (?:eth0|end0)\b)",
             ),
         ),
     )

@@ -75,7 +75,7 @@ def _source(user: User, accounts: Accounts) -> Account | None:
 
 
 def apply(user: User, old: Account, accounts: Accounts) -> Takeover:
-    """Rename the account and, where it is the account's own, its group."""
+    """Rename and renumber the account and, where it is the account's own, its group."""
     gids: tuple[tuple[int, int], ...] = ()
     group = accounts.group_name(old.gid)
     if group == old.name:
@@ -86,6 +86,7 @@ def apply(user: User, old: Account, accounts: Accounts) -> Takeover:
             _free(accounts, user, group)
             accounts.rename_group(group, user.group, user.gid)
     accounts.rename(old.name, user.name)
+    accounts.renumber(user.name, user.uid, user.gid)
     return Takeover(user, old, tuple(pair for pair in gids if pair[0] != pair[1]))
 
 

@@ -1,7 +1,7 @@
 """The one owner of unit states: enabled, disabled and masked units as the links that systemctl would make.
 
-A preset file says the same, since systemd applies presets at first boot when the machine id is
-`uninitialized` (systemd.preset(5)), and Debian's default preset enables everything.
+A preset file says the same of every unit: when the machine id is `uninitialized`, systemd applies presets at
+first boot, and Debian's enable whatever they do not name (ssh.socket, for one, which ends ssh.service).
 """
 
 from __future__ import annotations
@@ -42,11 +42,23 @@ def entries(parts: Sequence[Contribution], delta: Delta, facts: Facts) -> dict[s
         found |= _link(name, known)
     for name in mask:
         found[f"{_ETC}/{name}"] = Symlink("/dev/null")
-    lines = [f"enable {name}\n" for name in enable]
-    lines += [f"disable {name}\n" for name in sorted((*disable, *mask))]
-    if lines:
-        found[PRESET] = File("".join(lines).encode())
+    on = {name for name, unit in facts.units.items() if unit.enabled} | set(enable)
+    on -= {*disable, *mask}
+    found[PRESET] = File(preset_text(known, on).encode())
     return found
+
+
+def preset_text(known: Mapping[str, Unit], on: set[str]) -> str:
+    """systemd.preset(5) that freezes the states of all units that can be enabled.
+
+    Templates without a wanted instance are left out: a preset for them would speak of instances.
+    """
+    lines = {name: f"enable {name}\n" for name in on}
+    for name, unit in known.items():
+        installable = unit.wanted_by or unit.required_by or unit.alias or unit.also
+        if installable and name not in on and "@." not in name:
+            lines[name] = f"disable {name}\n"
+    return "".join(lines[name] for name in sorted(lines))
 
 
 def own_units(delta: Delta) -> dict[str, Unit]:

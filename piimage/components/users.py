@@ -60,8 +60,8 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 
 
 def _account(user: User, accounts: Accounts, distro: Family, facts: Facts) -> None:
-    accounts.put_group(user.group, user.gid)
     accounts.put_user(user)
+    accounts.put_group(user.group, user.gid)
     accounts.join(user.name, _groups(user, accounts, distro, facts))
     if user.sudo is Sudo.PASSWORD:
         accounts.join(user.name, [distro.admin_group])

@@ -32,8 +32,8 @@ SYSTEM_SHADOW = """\
 root:*:20000:0:99999:7:::
 daemon:*:20000:0:99999:7:::
 nobody:*:20000:0:99999:7:::
-systemd-network:!*:20000::::1:
-sshd:!*:20000::::1:
+systemd-network:!*:20000:::::1:
+sshd:!*:20000:::::1:
 _chrony:!:20000::::::
 """
 GROUPS = {
