@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 DROP_IN = "/etc/cloud/cloud.cfg.d/99-zz-piimage.cfg"
 #: The list stays on one line: ds-identify reads it without a YAML parser. `seedfrom` and `fs_label` undo
 #: what vendors set (Raspberry Pi OS, Ubuntu); without a label no stick in a port can replace the seed.
-#: `ssh_genkeytypes` stands here because the schema of user-data wants at least one.
+#: `ssh_genkeytypes`, `users` and `locale` stand here since the schemas of user-data (of some versions) want
+#: at least one key type, at least one user, and a name.
 _SETTINGS = """\
 datasource_list: [NoCloud, None]
 datasource:
@@ -32,6 +33,7 @@ datasource:
     seedfrom: null
     fs_label: null
 users: []
+locale: false
 manage_etc_hosts: false
 preserve_hostname: false
 ssh_deletekeys: false

@@ -25,12 +25,15 @@ class _Dumper(yaml.SafeDumper):
 
 
 def yaml_text(data: Mapping[str, Any]) -> str:
-    """`data` as block-style YAML 1.1 with sorted keys; equal data give equal text."""
+    """`data` as block-style YAML 1.1 with sorted keys; equal data give equal text.
+
+    ASCII only: PyYAML would write U+0085 and its like as they are, and read blanks back.
+    """
     text: str = yaml.dump(
         dict(data),
         Dumper=_Dumper,
         sort_keys=True,
-        allow_unicode=True,
+        allow_unicode=False,
         default_flow_style=False,
         width=_WIDTH,
     )
@@ -38,5 +41,5 @@ def yaml_text(data: Mapping[str, Any]) -> str:
 
 
 def cloud_config(data: Mapping[str, Any]) -> bytes:
-    """`data` as cloud-init user-data: the magic first line, then YAML, in UTF-8."""
-    return b"#cloud-config\n" + yaml_text(data).encode()
+    """`data` as cloud-init user-data: the magic first line, then YAML."""
+    return b"#cloud-config\n" + yaml_text(data).encode("ascii")

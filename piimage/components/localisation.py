@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.components.textfile import real_path, rewritten, set_variable, with_newline
@@ -51,9 +51,10 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 
 
 def stamp(cluster: Cluster, _node: Node, facts: Facts, _secrets: Secrets) -> Stamp:
-    """Asks cloud-init for the locale only when it must be generated, else keeps it from touching it."""
-    locale: Any = cluster.locale if needs_generation(cluster.locale, facts) else False
-    return Stamp(user_data={"locale": locale})
+    """The locale only when cloud-init must generate it: else the variant tells it to leave it alone."""
+    if needs_generation(cluster.locale, facts):
+        return Stamp(user_data={"locale": cluster.locale})
+    return Stamp()
 
 
 def _timezone(zone: str, facts: Facts) -> dict[str, Entry]:

@@ -158,7 +158,7 @@ def stamp(cluster: Cluster, _node: Node, _facts: Facts, secrets: Secrets) -> Sta
         for name in names
         if name in secrets.passwords
     ]
-    user_data: dict[str, Any] = {"users": []}
+    user_data: dict[str, Any] = {}
     if hashes:
         user_data["chpasswd"] = {"expire": False, "users": hashes}
     return Stamp(slots=filled, user_data=user_data)
