@@ -81,7 +81,7 @@ def architecture(programs: Mapping[str, bytes], packaged: Collection[str]) -> st
     """
     for path in PROGRAMS:
         head = programs.get(path, b"")[:64]
-        if head.startswith(_ELF) and len(head) > 40:  # noqa: PLR2004 -- e_flags of a 32-bit header ends there
+        if head.startswith(_ELF) and len(head) >= 40:  # noqa: PLR2004 -- where e_flags of a 32-bit header ends
             found = _machine(path, head)
             break
     else:

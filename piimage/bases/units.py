@@ -31,6 +31,8 @@ SUFFIXES = (
     ".swap",
     ".slice",
 )
+#: A link that chooses what to boot into; it enables nothing.
+DEFAULT = "default.target"
 _PULLS = (".wants", ".requires", ".upholds")
 _MAX_HOPS = 8
 _NULL = "/dev/null"
@@ -137,7 +139,7 @@ def _enabled(listing: Mapping[str, FileFact]) -> set[str]:
         target = fact.target or ""
         if parent.endswith(_PULLS):
             found |= {name, _template(name) or name}
-        elif parent == ADMIN and posixpath.normpath(target) != _NULL:
+        elif parent == ADMIN and posixpath.normpath(target) != _NULL and name != DEFAULT:
             found |= {name, posixpath.basename(target)}
     return found
 
