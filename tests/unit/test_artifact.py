@@ -112,6 +112,17 @@ def test_a_patch_outside_leaves_the_older_build(small_master, tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+def test_checksums_are_there_only_with_all_that_they_list(small_master, tmp_path):
+    publish(small_master, tmp_path, "node3")
+    (tmp_path / "node3.bmap").unlink()
+    (tmp_path / "node3.bmap").mkdir()
+
+    with pytest.raises(WriteFailedError, match=r"node3\.bmap"):
+        publish(small_master, tmp_path, "node3", patches=[Patch(0, b"new")])
+
+    assert not (tmp_path / "node3.sha256").exists()
+
+
 def test_a_full_compressor_is_a_write_error(small_master, tmp_path, monkeypatch):
     fake = tmp_path / "bin" / "zstd"
     fake.parent.mkdir()

@@ -121,6 +121,16 @@ def test_replacing_is_all_or_nothing(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_mode_is_as_asked_whatever_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write_bytes(tmp_path / "open", b"", mode=0o644)
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "open").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_full_disk_says_how_much_was_needed(tmp_path):
     path = tmp_path / "a.img"
     with (
