@@ -37,8 +37,8 @@ class Diagnostic:
 
     `line` and the columns count from 1, `end_column` is one past the last character, all in
     characters of the line as it stands in the file. `path` is a field such as `nodes[2].mac`,
-    `code` a stable name such as `unknown-key`. `source` is the text of the line, with secrets masked by as
-    many characters, so that columns hold.
+    `code` a stable name such as `unknown-key`. `source` is the text of the line, with secrets
+    masked by as many characters, so that columns hold.
     """
 
     severity: Severity
@@ -83,7 +83,7 @@ def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
     if diagnostic.file is None:
         return head + (f"\n  hint: {diagnostic.hint}" if diagnostic.hint else "")
     number = str(diagnostic.line or "")
-    margin = " " * len(number)
+    margin = " " * max(len(number), 1)
     place = ":".join(
         str(part)
         for part in (diagnostic.file, diagnostic.line, diagnostic.column)

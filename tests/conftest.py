@@ -35,3 +35,15 @@ def phony(phony_master: Path, tmp_path: Path) -> Path:
     path = tmp_path / "phony.img"
     copy_sparse(phony_master, path)
     return path
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update", action="store_true", help="rewrite the expected files of tests/cases"
+    )
+
+
+@pytest.fixture
+def update(request: pytest.FixtureRequest) -> bool:
+    """Whether expected files are to be rewritten instead of compared."""
+    return bool(request.config.getoption("--update"))

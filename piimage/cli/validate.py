@@ -30,7 +30,7 @@ def validate(
         bool, typer.Option("--no-secrets", help="Do not ask for `env:` and `file:` to be there.")
     ] = False,
 ) -> None:
-    """Check a cluster.yaml and show every mistake with its line and its cure; exit 2 if there is one."""
+    """Check a cluster.yaml: show every mistake with its line and cure; exit 2 if there is one."""
     from piimage import resolve  # noqa: PLC0415 -- start-up time of the other commands
 
     try:
@@ -57,11 +57,10 @@ def show(diagnostics: Sequence[Diagnostic]) -> None:
 
 
 def _sentence(cluster: Cluster, path: Path) -> str:
-    first, last = cluster.nodes[0], cluster.nodes[-1]
+    first, last = cluster.nodes[0].name, cluster.nodes[-1].name
     count = len(cluster.nodes)
-    names = first.name if count == 1 else f"{first.name} to {last.name}"
-    plural = "" if count == 1 else "s"
-    return f"{path} is valid: `{cluster.name}`, {count} node{plural} ({names}), head {cluster.head.name}"
+    nodes = f"1 node ({first})" if count == 1 else f"{count} nodes ({first} to {last})"
+    return f"{path} is valid: `{cluster.name}`, {nodes}, head {cluster.head.name}"
 
 
 def _print(cluster: Cluster | None, diagnostics: Sequence[Diagnostic]) -> None:

@@ -8,10 +8,11 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def data_dirs(kind: str, beside: Path | None = None) -> tuple[Path, ...]:
-    """Directories that may hold `kind` (`profiles`, `overlays`), the one to ask first coming first.
+    """Directories that may hold `kind` (`profiles`, `overlays`), the first to ask first.
 
-    `beside` is the directory of cluster.yaml. Shipped data lie in the wheel as `piimage/_data/KIND`,
-    in a checkout as `KIND` at its top. Each directory is given once, if it exists.
+    `beside` is the directory of cluster.yaml. Shipped data lie in the wheel as
+    `piimage/_data/KIND`, in a checkout as `KIND` at its top. Each directory is given once, if it
+    exists.
     """
     places = [_PACKAGE / "_data" / kind, _PACKAGE.parent / kind]
     if beside is not None:

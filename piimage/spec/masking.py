@@ -22,7 +22,7 @@ _HARMLESS = frozenset({"password_authentication", "path", "shares", "server", "s
 _REFERENCE = re.compile(r"(env:|file:|locked\Z)")
 #: For lines that could not be parsed, and for comments.
 _LOOSE = re.compile(
-    r"(?i)(?:ps+k|pass?w\w*|passphrase|hash|secret)[\"']?\s*[:=]\s*"
+    r"(?i)(?:ps+k|(?!password_authentication)pass?w\w*|passphrase|hash|secret)[\"']?\s*[:=]\s*"
     r"(?![\"']?(?:env:|file:|locked)|[{\[*&*])"
     r"(\"[^\"]*\"?|'[^']*'?|[^\s,}#][^,}#]*)"
 )

@@ -66,7 +66,6 @@ _MISSING_HINTS = {
     "name": "add `name:`",
 }
 _LITERAL_HINTS = {
-    "version": "this piimage reads version 1",
     "sudo": "`nopasswd` for all without a password, `password` for all with one, `none`",
 }
 _FEW_KEYS = 14
@@ -83,7 +82,7 @@ _KINDS = {
 
 
 class Mistake(NamedTuple):
-    """A diagnostic without its place: `path` in the file, whether its key is meant, and the words."""
+    """A diagnostic without its place: `path` in the file, the words, whether its key is meant."""
 
     path: FieldPath
     message: str
@@ -106,7 +105,8 @@ def explain(error: Mapping[str, Any], root: type[model.Model] = model.Spec) -> M
             path[:-1], context.get("message", "not a name"), context.get("hint"), kind, True
         )
     if "message" in context:
-        return Mistake((*path, *context["at"]), context["message"], context["hint"], kind)
+        where, key = (*path, *context["at"]), kind == "unknown-key"
+        return Mistake(where, context["message"], context["hint"], kind, key)
     explainer = _EXPLAINERS.get(kind)
     if explainer is not None:
         return explainer(path, error.get("input"), context, root)
@@ -194,7 +194,8 @@ def _literal(path: FieldPath, value: object, context: Any, _root: object) -> Mis
     close = get_close_matches(str(value).lower(), allowed, 1)
     if close and isinstance(value, str):
         hint = f"did you mean {shown(close[0])}?"
-    got = "" if value is None or isinstance(value, (dict, list)) else f", not {shown(value)}"
+    word = str(value).lower() if isinstance(value, bool) else value
+    got = "" if value is None or isinstance(value, (dict, list)) else f", not {shown(word)}"
     return Mistake(path, f"{_subject(path)} must be {choices}{got}", hint, "choice")
 
 
@@ -209,13 +210,17 @@ def _wrong_kind(path: FieldPath, value: object, kind: str) -> Mistake:
 
 
 def _name(value: object) -> str:
-    names = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list"}
+    if isinstance(value, float):
+        return "a number with a fraction" if value % 1 else "a number with a point or exponent"
+    names = {bool: "a truth value", int: "a number", str: "text", list: "a list"}
     return names.get(type(value), "a mapping")
 
 
 def _kind_hint(path: FieldPath, value: object, kind: str) -> str | None:
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         return "put it in quotes"
+    if kind == "union_tag_not_found" and type(value) is int:
+        return f"did you mean {shown(f'{{count: {value}}}')}?"
     if isinstance(value, dict):
         return "start each entry with `- `" if kind == "list_type" else None
     if not isinstance(value, str):

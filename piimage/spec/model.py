@@ -34,6 +34,7 @@ from piimage.spec.types import (
     Subnet,
     TimezoneName,
     UserName,
+    Version,
 )
 
 MAX_NODES = 1000
@@ -215,7 +216,7 @@ class Spec(Model):
     """cluster.yaml."""
 
     WHAT: ClassVar[str] = "cluster.yaml"
-    version: Literal[1]
+    version: Version
     name: HostName = Field(description="of the cluster, and of its directory below dist/")
     base: Base | None = Field(None, description="catalog name or path; default debian-13")
     timezone: TimezoneName = "Etc/UTC"

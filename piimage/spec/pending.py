@@ -39,16 +39,19 @@ def _waiting(spec: model.Spec) -> Iterator[tuple[FieldPath, str]]:
         if getattr(spec, name):
             yield (name,), shown(name)
     for path, traits in traits_of(spec):
-        if path:
-            yield from (
-                ((*path, name), shown(name)) for name in WAITING_TRAITS if getattr(traits, name)
-            )
+        for name in WAITING_TRAITS if path else ():
+            if getattr(traits, name):
+                yield (*path, name), shown(name)
         if traits.base is not None and traits.base.kind == "url":
             yield (*path, "base"), "a base from a URL"
     if spec.network.wired.gateway is not None:
         yield ("network", "wired", "gateway"), "`gateway`"
     if spec.ssh.trust == "mesh":
         yield ("ssh", "trust"), "`trust: mesh`"
+    yield from _imported_keys(spec)
+
+
+def _imported_keys(spec: model.Spec) -> Iterator[tuple[FieldPath, str]]:
     for number, user in enumerate(spec.users):
         for index, key in enumerate(user.ssh_keys):
             if key.kind in {"gh", "lp"}:

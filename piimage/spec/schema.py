@@ -10,7 +10,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema as plain values. What holds across mappings is not in it: `piimage validate` knows."""
+    """The schema as plain values; what holds across mappings only `piimage validate` knows."""
     found = model.Spec.model_json_schema(mode="validation")
     return {
         "$schema": DIALECT,

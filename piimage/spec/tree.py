@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 MAX_VALUES = 20_000
 MAX_DEPTH = 32
-_MAX_DIGITS = 18
+#: Python refuses to convert numbers of more than 4,300 digits.
+_MAX_DIGITS = 1000
 
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _BASED = re.compile(r"0o[0-7]{1,18}\Z|0x[0-9a-fA-F]{1,15}\Z")

@@ -48,13 +48,28 @@ _NUMBER = re.compile(r"\{n(?::0?([1-9])d?)?\}")
 _MAX_GECOS = 256
 
 
+def _version(value: object) -> int:
+    """1 and nothing that only equals it, such as `1.0` or `true`."""
+    if type(value) is not int or value != 1:
+        if value == "1":
+            raise wrong(
+                "version", "`version` must be the number 1, but this is text", "remove the quotes"
+            )
+        got = shown(value) if isinstance(value, (int, float, str)) else "this"
+        raise wrong("version", f"`version` must be 1, not {got}", "this piimage reads version 1")
+    return value
+
+
 def _name_pattern(value: str) -> str:
     """A host name in which `{n}` or `{n:02}` stands for the node's number."""
     sample = _NUMBER.sub("0", value)
     if "{" in sample or "}" in sample:
         hint = "write `{n}`, or `{n:02}` for two digits, as in `node{n}`"
         raise wrong("name-pattern", f"{shown(value)} has braces that are not `{{n}}`", hint)
-    fields.hostname(sample if not sample.isdigit() else "n" + sample)
+    if sample.isdigit():
+        hint = f"did you mean {shown('node' + value)}?"
+        raise wrong("name-pattern", f"{shown(value)} gives names that are all digits", hint)
+    fields.hostname(sample)
     return value
 
 
@@ -116,6 +131,7 @@ _line = pattern("config.txt line", _LINE, "one line of printable ASCII")
 _keymap = pattern("keymap", _KEYMAP, "a keyboard layout such as `us`, `it`, `de`", str.lower)
 _zone = pattern("time zone", _ZONE, "a name such as `Europe/Rome` or `Etc/UTC`")
 
+Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": 1})]
 HostName = Annotated[str, _text(fields.hostname), _schema(fields.LABEL)]
 NamePattern = Annotated[str, _text(_name_pattern), _schema()]
 UserName = Annotated[str, _text(fields.username), _schema(fields.USERNAME)]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from piimage.spec.place import FieldPath
 
 _MAX_BYTES = 64 << 10
+_MAX_SHOWN = 500
+_WITHOUT = "`piimage validate --no-secrets` checks without it"
 _PSK_HASH = re.compile(r"[0-9a-fA-F]{64}")
 _CURES = {
     "password": "write `{hash: ...}` as `mkpasswd -m yescrypt` prints it, or `env:NAME`",
@@ -59,7 +61,7 @@ def _secret(draft: Draft, outside: Outside, path: FieldPath, ref: SecretRef) -> 
         text = outside.env.get(ref.value)
         if not text:
             state = "is not set" if text is None else "is empty"
-            hint = f"`read -rs {ref.value}; export {ref.value}`, or check with `--no-secrets`"
+            hint = f"`read -rs {ref.value}; export {ref.value}` sets it; {_WITHOUT}"
             draft.error(
                 path, f"the environment variable {shown(ref.value)} {state}", hint, "no-secret"
             )
@@ -93,7 +95,7 @@ def _read(
 ) -> str | None:
     """The file's text; None when it cannot be had, which is then reported."""
     file = located(name, outside.directory, outside.env)
-    hint = f"looked for {shown(file)}; `--no-secrets` checks without it"
+    hint = f"looked for {shown(file, _MAX_SHOWN)}; {_WITHOUT}"
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):

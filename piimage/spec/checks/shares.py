@@ -28,20 +28,23 @@ def check(draft: Draft, places: Sequence[Seat]) -> None:
     for number, share in enumerate(draft.spec.shares):
         path: FieldPath = ("shares", number)
         _place(draft, (*path, "path"), share.path, homes)
-        for other, taken in seen:
-            if _inside(share.path, taken) or _inside(taken, share.path):
-                line = draft.document.span(draft.origin(("shares", other, "path"))).line + 1
-                words = "is given twice" if taken == share.path else f"and {shown(taken)} overlap"
-                hint = f"the other one stands on line {line}"
-                draft.error(
-                    (*path, "path"), f"{shown(share.path)} {words}", hint, "duplicate-share"
-                )
+        _overlap(draft, (*path, "path"), share.path, seen)
         seen.append((number, share.path))
         _server(draft, (*path, "server"), share.server, places)
         if share.owner not in {None, "root", *users} and draft.whole("users"):
             hint = suggestion(str(share.owner), sorted(users), "users")
             message = f"{shown(share.owner)} is no user of this cluster"
             draft.error((*path, "owner"), message, hint, "unknown-user")
+
+
+def _overlap(draft: Draft, where: FieldPath, path: str, seen: list[tuple[int, str]]) -> None:
+    for other, taken in seen:
+        if _inside(path, taken) or _inside(taken, path):
+            line = draft.document.span(draft.origin(("shares", other, "path"))).line + 1
+            words = "is given twice" if taken == path else f"and {shown(taken)} overlap"
+            hint = f"the other one stands on line {line}"
+            draft.error(where, f"{shown(path)} {words}", hint, "duplicate-share")
+            return
 
 
 def _inside(path: str, parent: str) -> bool:

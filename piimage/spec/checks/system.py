@@ -31,7 +31,7 @@ def check(draft: Draft, outside: Outside) -> None:
             file = located(base.value, outside.directory, outside.env)
             if not file.is_file():
                 message = f"there is no image at {shown(base.value)} yet"
-                draft.warning(where, message, f"looked for {shown(file)}", "no-base")
+                draft.warning(where, message, f"looked for {shown(file, 500)}", "no-base")
 
 
 def _timezone(draft: Draft, outside: Outside) -> None:
