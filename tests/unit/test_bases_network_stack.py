@@ -72,9 +72,7 @@ def test_netplan_starts_networkd_by_itself():
             "netplan-networkd",
         ),
         (
-            {
-                "/etc/netplan/1.yaml": "network:\n  wifis:\n    wlan0:\n      renderer: NetworkManager\n"
-            },
+            {"/etc/netplan/1.yaml": "network:\n  wifis:\n    w:\n      renderer: NetworkManager\n"},
             "netplan-networkd",
         ),
     ],
