@@ -78,7 +78,11 @@ class VariantPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StampPlan:
-    """What makes a variant this node. `build` is 12 hex digits over all of it; `slots` has every slot of the variant, `firmware` names on the FAT."""
+    """What makes a variant this node.
+
+    `build` is 12 hex digits over all of it; `slots` has every slot of the variant, `firmware` names
+    on the FAT.
+    """
 
     node: Node
     build: str
@@ -89,7 +93,7 @@ class StampPlan:
 
 
 def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
-    """The variant of `role`; raises `UnsupportedError` for what the base cannot do, `ClashError` for two claims."""
+    """The variant of `role`; raises `UnsupportedError` or `ClashError` when it cannot be."""
     parts: list[Contribution] = [c.image(cluster, role, facts) for c in COMPONENTS]
     shared = {**firmware.entries(parts, facts), **fstab.entries(parts, facts)}
     delta = _merged(parts).merge(Delta.of("firmware", shared))
@@ -117,7 +121,7 @@ def _merged(parts: Sequence[Contribution]) -> Delta:
 
 
 def _parents(delta: Delta, facts: Facts) -> dict[str, Directory]:
-    """Directories that the image lacks and that some entry needs; an archive would make them with any mode."""
+    """Directories that the image lacks and some entry needs, with a mode of our choice."""
     missing: dict[str, Directory] = {}
     for path, entry in delta:
         if isinstance(entry, Absent):
@@ -130,7 +134,7 @@ def _parents(delta: Delta, facts: Facts) -> dict[str, Directory]:
     return missing
 
 
-def plan_stamp(
+def plan_stamp(  # noqa: PLR0917 -- each is of a type of its own
     cluster: Cluster,
     node: Node,
     facts: Facts,
@@ -138,7 +142,7 @@ def plan_stamp(
     variant_id: str,
     secrets: Secrets,
 ) -> StampPlan:
-    """The stamp of `node`; raises `PiimageError` when a slot is too small or a component left one empty."""
+    """The stamp of `node`; raises `PiimageError` when a slot is too small or left empty."""
     stamps: list[Stamp] = [
         c.stamp(cluster, node, facts, secrets) for c in COMPONENTS if hasattr(c, "stamp")
     ]

@@ -1,9 +1,9 @@
 """The account databases as data: passwd, shadow, group, gshadow, subuid and subgid, edited as text.
 
-Pure functions: the final files follow from the texts that facts hold and from the users of cluster.yaml.
-No password hash is written here: every account that is made or taken over is locked until the stamp's
-user-data sets its hash. The field `last change` of shadow(5) stays empty, so no clock that starts in 1970
-makes a password look expired.
+Pure functions: the final files follow from the texts that facts hold and from the users of
+cluster.yaml. No password hash is written here: every account that is made or taken over is locked
+until the stamp's user-data sets its hash. The field `last change` of shadow(5) stays empty, so no
+clock that starts in 1970 makes a password look expired.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Accounts:
             self._drop(database, name)
 
     def rename(self, old: str, new: str) -> None:
-        """Put `new` wherever `old` names the account: all databases, memberships and administrators."""
+        """Put `new` wherever `old` names the account, in all databases and memberships."""
         for database in ("passwd", "shadow", "subuid", "subgid"):
             for row in self.rows(database):
                 row[0] = new if row[0] == old else row[0]
@@ -120,7 +120,7 @@ class Accounts:
             row[0] = new if row[0] == old else row[0]
 
     def put_group(self, name: str, gid: int) -> None:
-        """Make sure that the group exists with this number; raises `UnsupportedError` on a collision."""
+        """Make sure that the group has this number; raises `UnsupportedError` on a collision."""
         now, other = self.gid(name), self.group_name(gid)
         if now is not None and now != gid:
             raise UnsupportedError(
@@ -137,11 +137,12 @@ class Accounts:
             self._append("gshadow", [name, LOCKED, "", ""])
 
     def put_user(self, user: User) -> None:
-        """Write the user's lines, locked; raises `UnsupportedError` when another account has the uid."""
+        """Write the user's lines, locked; raises `UnsupportedError` when the uid is taken."""
         for account in self.accounts():
             if account.uid == user.uid and account.name != user.name:
                 raise UnsupportedError(
-                    f"uid {user.uid} of user `{user.name}` belongs to the account `{account.name}` of the base",
+                    f"uid {user.uid} of user `{user.name}` belongs to the account `{account.name}`"
+                    " of the base",
                     hint="choose another uid, or take the account over with `rename_from`",
                 )
         line = [user.name, "x", str(user.uid), str(user.gid), user.gecos, user.home, user.shell]
@@ -172,7 +173,7 @@ class Accounts:
                 row[1] = DISABLED
 
     def lock_open_accounts(self, keep: Iterable[str]) -> None:
-        """Close whatever the base left open: empty passwords, and every stock password but of `keep`."""
+        """Close what the base left open: empty passwords, and stock ones but of `keep`."""
         kept = set(keep)
         for row in self.rows("shadow"):
             if row[0] not in kept:
@@ -227,6 +228,6 @@ def _names(field: str) -> list[str]:
 
 
 def first_human(accounts: Accounts) -> Account | None:
-    """The base's own first user: the lowest uid from 1000 up, without system accounts such as nobody."""
+    """The base's own first user: the lowest uid from 1000 up; nobody (65534) is none."""
     humans = [a for a in accounts.accounts() if FIRST_HUMAN <= a.uid <= LAST_HUMAN]
     return min(humans, key=lambda account: account.uid, default=None)

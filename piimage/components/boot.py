@@ -24,7 +24,7 @@ _DEFAULT = "/etc/systemd/system/default.target"
 
 
 def image(_cluster: Cluster, role: Role, facts: Facts) -> Contribution:
-    """The default target; raises `UnsupportedError` for a desktop that is not there, or not on the head."""
+    """The default target; raises `UnsupportedError` for a desktop that cannot be."""
     if role.target is Target.GRAPHICAL:
         _check_desktop(role, facts)
     unit = f"{role.target}.target"
@@ -44,6 +44,7 @@ def _check_desktop(role: Role, facts: Facts) -> None:
         )
     if not any(name in facts.units for name in _DISPLAY_MANAGERS):
         raise UnsupportedError(
-            f"role `{role.name}` asks for the graphical target, but the base has no display manager",
+            f"role `{role.name}` asks for the graphical target, but the base has no display"
+            " manager",
             hint="use a desktop base for this role, or write `target: multi-user`",
         )

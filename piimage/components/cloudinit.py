@@ -1,7 +1,7 @@
-"""cloud-init: the NoCloud seed that makes a variant this node, and the settings that must hold before it.
+"""cloud-init: the NoCloud seed that makes a variant this node, and the settings before it.
 
-The seed lies in a directory of the root file system, in slots that only root can read: on the FAT every user
-of the node could read password hashes and the Wi-Fi key.
+The seed lies in a directory of the root file system, in slots that only root can read: on the FAT
+every user of the node could read password hashes and the Wi-Fi key.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from piimage.facts import Facts
 
 DROP_IN = "/etc/cloud/cloud.cfg.d/99-zz-piimage.cfg"
-#: The list stays on one line: ds-identify reads it without a YAML parser. `seedfrom` and `fs_label` undo
-#: what vendors set (Raspberry Pi OS, Ubuntu); without a label no stick in a port can replace the seed.
-#: `ssh_genkeytypes`, `users` and `locale` stand here since the schemas of user-data (of some versions) want
-#: at least one key type, at least one user, and a name.
+#: The list stays on one line: ds-identify reads it without a YAML parser. `seedfrom` and `fs_label`
+#: undo what vendors set (Raspberry Pi OS, Ubuntu); without a label no stick in a port can replace
+#: the seed. `ssh_genkeytypes`, `users` and `locale` stand here since the schemas of user-data (of
+#: some versions) want at least one key type, at least one user, and a name.
 _SETTINGS = """\
 datasource_list: [NoCloud, None]
 datasource:
@@ -76,7 +76,7 @@ def seed(user_data: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, 
 
 
 def instance_id(cluster: Cluster, node: Node, build: str) -> str:
-    """A name for (node, content): the same card content keeps it, any other runs cloud-init's modules again."""
+    """A name for (node, content): with other content, cloud-init's modules run again."""
     return f"piimage-{cluster.name}-{node.name}-{build}"
 
 

@@ -1,7 +1,7 @@
 """The one place that writes YAML: what cloud-init and netplan read back as the same values.
 
-They read YAML 1.1 (PyYAML, libyaml), where an unquoted `NO` is false and `0644` is 420; PyYAML's own
-safe_dump quotes whatever its reader would take for something else.
+They read YAML 1.1 (PyYAML, libyaml), where an unquoted `NO` is false and `0644` is 420; PyYAML's
+own safe_dump quotes whatever its reader would take for something else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WIDTH = 1 << 16
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors: equal lists are written twice, since `&id001` puzzles the reader of a seed."""
+    """Without anchors: equal lists are written twice, since `&id001` puzzles readers."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401, ARG002 -- PyYAML's signature
         return True

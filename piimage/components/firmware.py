@@ -1,7 +1,8 @@
 """The one owner of cmdline.txt and config.txt, the two files that the board's firmware reads.
 
 Debian's package raspi-firmware writes both anew whenever a kernel or it itself is installed
-(/etc/kernel/postinst.d/z50-raspi-firmware). What we add therefore also goes where that hook takes it from.
+(/etc/kernel/postinst.d/z50-raspi-firmware). What we add therefore also goes where that hook takes
+it from.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _HEADING = "# added by piimage"
 
 
 def regenerates(facts: Facts) -> bool:
-    """Whether the base has Debian's hook (Raspberry Pi OS has a package of the same name without it)."""
+    """Whether the base has Debian's hook (Raspberry Pi OS' raspi-firmware has none)."""
     return HOOK_CMDLINE in facts.text(_HOOK)
 
 
@@ -45,9 +46,9 @@ def dropped(parts: Iterable[Contribution]) -> tuple[str, ...]:
 def merge_tokens(text: str, add: Sequence[str], drop: Sequence[str] = ()) -> str:
     """One line of kernel tokens, newline at the end.
 
-    A token `key=value` replaces others of that key; consoles add up, since the kernel uses all of them and
-    the last as /dev/console. `drop` names tokens or whole keys. Nothing after the first line is read by
-    the firmware, so further lines are folded into the first.
+    A token `key=value` replaces others of that key; consoles add up, since the kernel uses all of
+    them and the last as /dev/console. `drop` names tokens or whole keys. Nothing after the first
+    line is read by the firmware, so further lines are folded into the first.
     """
     replaced = {_key(token) for token in add if "=" in token and _key(token) != "console"}
     kept = [
@@ -66,7 +67,7 @@ def _key(token: str) -> str:
 
 
 def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
-    """cmdline.txt and config.txt, where they change, and the sources of the hook that rewrites them."""
+    """cmdline.txt and config.txt, where they change, and what the hook makes them from."""
     add, drop = tokens(parts), dropped(parts)
     found: dict[str, Entry] = {}
     path = f"{facts.firmware}/{CMDLINE}"
@@ -95,7 +96,7 @@ def _config(lines: Sequence[str], facts: Facts) -> dict[str, Entry]:
 
 
 def config_text(text: str, lines: Sequence[str]) -> str:
-    """config.txt with `lines` at its end, under `[all]` so that no filter of a board before them applies."""
+    """config.txt with `lines` at its end, under `[all]` so that no board's filter applies."""
     present = text.partition(_HEADING)[0]
     return with_newline(present) + "\n".join([_HEADING, "[all]", *lines]) + "\n"
 

@@ -64,7 +64,7 @@ def _problem(fields: list[str], seen: set[str]) -> str | None:
 
 
 def render(text: str, mounts: Sequence[MountLine]) -> str:
-    """`text` with the lines of `mounts` in place of those with the same mount point, else at its end."""
+    """`text` with `mounts` in place of lines with the same mount point, else at its end."""
     wanted = {mount.mountpoint: mount for mount in mounts}
     if len(wanted) != len(set(mounts)):
         raise PiimageError("two components want different mounts at one mount point")

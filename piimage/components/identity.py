@@ -1,7 +1,7 @@
-"""Identity: names and addresses of all nodes, and nothing in the variant that two nodes would share.
+"""Identity: names and addresses of all nodes, and no identity that two nodes would share.
 
-The host name comes with the stamp: cloud-init sets it from the seed in its local stage, before the network
-is up. /etc/hosts is a slot, because it changes whenever the cluster grows.
+The host name comes with the stamp: cloud-init sets it from the seed in its local stage, before the
+network is up. /etc/hosts is a slot, because it changes whenever the cluster grows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         slots.NODES: slots.nodes(cluster),
     }
     if facts.text(MACHINE_ID).strip() not in ("", "uninitialized"):
-        # machine-id(5): an empty file is "not a first boot", and skips what grows the root file system.
+        # machine-id(5): an empty file is "not a first boot", and skips what grows the root file
+        # system.
         entries[MACHINE_ID] = rewritten(facts, MACHINE_ID, "uninitialized\n", mode=0o444)
     dbus = facts.files.get(_DBUS_ID)
     if dbus is not None and dbus.kind == "file":
@@ -77,7 +78,7 @@ def stamp(cluster: Cluster, node: Node, _facts: Facts, _secrets: Secrets) -> Sta
 
 
 def hosts_text(cluster: Cluster) -> str:
-    """hosts(5) for all nodes: no 127.0.1.1, which MPI and NFS would take for the node's own address."""
+    """hosts(5) for all nodes: no 127.0.1.1, which MPI would take for the node's address."""
     lines = []
     for name, address in cluster.addresses.items():
         names = f"{name}.{cluster.domain} {name}" if cluster.domain else name

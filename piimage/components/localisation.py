@@ -1,4 +1,4 @@
-"""Time zone, locale and keymap, checked against what the base holds and set offline where it can be."""
+"""Time zone, locale and keymap: checked against the base, set offline where they can be."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BUILT_IN = frozenset({"c", "posix", "c.utf8"})
 
 
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
-    """Links and settings files; raises `UnsupportedError` for a zone or locale that the base cannot give."""
+    """Links and settings; raises `UnsupportedError` for what the base cannot give."""
     entries: dict[str, Entry] = _timezone(cluster.timezone, facts)
     entries |= _keymap(cluster.keymap, facts)
     deferred: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 
 
 def stamp(cluster: Cluster, _node: Node, facts: Facts, _secrets: Secrets) -> Stamp:
-    """The locale only when cloud-init must generate it: else the variant tells it to leave it alone."""
+    """The locale only when cloud-init must make it: else the variant says leave it alone."""
     if needs_generation(cluster.locale, facts):
         return Stamp(user_data={"locale": cluster.locale})
     return Stamp()
@@ -75,7 +75,7 @@ def _timezone(zone: str, facts: Facts) -> dict[str, Entry]:
 
 
 def locale_file(facts: Facts) -> str:
-    """Where the base keeps LANG: Debian's /etc/default/locale (since 13 a link) or locale.conf(5)."""
+    """Where LANG is kept: Debian's /etc/default/locale (since 13 a link) or locale.conf(5)."""
     for path in _LOCALE_FILES:
         if facts.has(path):
             return real_path(facts, path)
@@ -88,7 +88,7 @@ def _folded(locale: str) -> str:
 
 
 def needs_generation(locale: str, facts: Facts) -> bool:
-    """Whether the base lacks the compiled locale but can make it; raises `UnsupportedError` if it cannot."""
+    """Whether the base must make the locale first; raises `UnsupportedError` if it cannot."""
     present = _BUILT_IN | {_folded(name) for name in facts.locales}
     if _folded(locale) in present:
         return False
@@ -101,7 +101,7 @@ def needs_generation(locale: str, facts: Facts) -> bool:
 
 
 def _generate(locale: str, facts: Facts) -> dict[str, Entry]:
-    """Name the locale in locale.gen(5); LANG waits, since cloud-init skips what LANG already says."""
+    """Name the locale in locale.gen(5); LANG waits, or cloud-init would see no work."""
     line = f"{locale} {locale.partition('.')[2] or 'ISO-8859-1'}"
     text = facts.text("/etc/locale.gen")
     commented = re.compile(rf"^#[ \t]*{re.escape(line)}[ \t]*$", re.MULTILINE | re.IGNORECASE)
@@ -115,7 +115,7 @@ def _generate(locale: str, facts: Facts) -> dict[str, Entry]:
 
 
 def _keymap(keymap: str, facts: Facts) -> dict[str, Entry]:
-    """`layout` or `layout:variant`; on Debian-likes /etc/vconsole.conf is a link to the same file."""
+    """`layout` or `layout:variant`; Debian's /etc/vconsole.conf links to the same file."""
     layout, _, variant = keymap.partition(":")
     vconsole = facts.files.get(_VCONSOLE)
     if not facts.has(_KEYBOARD) and vconsole is not None and vconsole.kind == "file":

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _STACKS: Mapping[str, ModuleType] = MappingProxyType({"netplan-networkd": network_netplan})
 
-#: The Wi-Fi radios of Pi 5, Pi 4 and Pi 3 / Zero 2 W as systemd-rfkill names their state files. No such
-#: file exists before the radio was first seen, so "every file there is" would be none.
+#: The Wi-Fi radios of Pi 5, Pi 4 and Pi 3 / Zero 2 W as systemd-rfkill names their state files. No
+#: such file exists before the radio was first seen, so "every file there is" would be none.
 _RADIOS = ("1001100000.mmc", "fe300000.mmcnr", "3f300000.mmcnr")
 
 
@@ -42,7 +42,7 @@ def _stack(facts: Facts) -> ModuleType:
 
 
 def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
-    """What all nodes of a role share: the radio switched on, its country, and nothing that waits."""
+    """What all nodes of a role share: the radio on, its country, and nothing that waits."""
     part: Contribution = _stack(facts).image(cluster, role, facts)
     if cluster.wifi is None or not role.wifi:
         return part
@@ -52,7 +52,8 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
         enable=part.enable,
         disable=part.disable,
         mask=part.mask,
-        # The one way to set the country that works on every release (the driver reads it when it loads).
+        # The one way to set the country that works on every release (the driver reads it when it
+        # loads).
         cmdline=(*part.cmdline, f"cfg80211.ieee80211_regdom={cluster.wifi.country}"),
         checks=part.checks,
         deferred=part.deferred,

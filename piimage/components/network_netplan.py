@@ -1,4 +1,4 @@
-"""netplan with systemd-networkd: network-config version 2, which cloud-init hands to netplan as it is."""
+"""netplan with systemd-networkd: cloud-init hands network-config version 2 on as it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from piimage.delta import Entry
     from piimage.facts import Facts
 
-#: The board's own NIC: `eth0` with net.ifnames=0 or the Pi's link files, `end0` by systemd's naming from 251.
+#: The board's own NIC: `eth0` with net.ifnames=0 or the Pi's link files, `end0` by systemd's naming
+#: from 251.
 WIRED = ("eth0", "end0")
 WIRELESS = "wlan0"
 
@@ -23,8 +24,8 @@ _WAIT_ONLINE = "systemd-networkd-wait-online.service"
 #: With every link optional there is nothing to wait for, and waiting for nothing takes two minutes.
 #: netplan's own condition says so too, but only from the second boot on.
 _WAIT_FOR_NOTHING = "[Service]\nExecStart=\nExecStart=/usr/bin/true\n"
-#: netplan's unit requires the device and comes before network.target: without a radio everything behind
-#: that would stand still for DefaultDeviceTimeoutSec, 90 s.
+#: netplan's unit requires the device and comes before network.target: without a radio everything
+#: behind that would stand still for DefaultDeviceTimeoutSec, 90 s.
 _SHORT_WAIT = "[Unit]\nJobRunningTimeoutSec=10s\n"
 _LATE_RADIO = (
     'ACTION!="remove", SUBSYSTEM=="net", KERNEL=="wlan0", TAG+="systemd",'
@@ -50,7 +51,8 @@ def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp
     if cluster.wifi is not None and node.role.wifi:
         if secrets.psk is None:
             raise PiimageError(
-                f"node `{node.name}` has Wi-Fi, but there is no passphrase for `{cluster.wifi.ssid}`",
+                f"node `{node.name}` has Wi-Fi, but there is no passphrase for"
+                f" `{cluster.wifi.ssid}`",
                 hint="set `network: {wifi: {psk: ...}}` to `file:`, `env:` or 64 hex digits",
             )
         network["wifis"] = {WIRELESS: _wifi(cluster.wifi, secrets.psk, facts)}
@@ -85,6 +87,6 @@ def _wifi(wifi: Wifi, psk: str, facts: Facts) -> dict[str, Any]:
 
 
 def _ssid(ssid: str, facts: Facts) -> str:
-    r"""The SSID as netplan wants it: from 1.0.1 on it is read by wpa_supplicant as `P"..."`, where `\` escapes."""
+    r"""The SSID for netplan, which from 1.0.1 on writes `P"..."`, where `\` escapes."""
     version = re.match(r"(?:\d+:)?(\d+)", facts.packages.get("netplan.io", "1"))
     return ssid.replace("\\", "\\\\") if version and int(version[1]) >= 1 else ssid

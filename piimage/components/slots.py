@@ -1,6 +1,7 @@
 """The slots: fixed-size files that a variant reserves and a stamp fills.
 
-Sizes are part of a variant, so they follow from how many nodes there are, never from what they are called.
+Sizes are part of a variant, so they follow from how many nodes there are, never from what they are
+called.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ssh server, and trust made ahead: every host's key and certificate come from the cluster's state."""
+"""The ssh server, and trust made ahead: host keys and certificates come from the state."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _CONFIG = "/etc/ssh/sshd_config"
 _DROP_IN = f"{_CONFIG}.d/10-piimage.conf"
 _KEY_SIZE = 4096
-#: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board for
-#: keys that nobody offers, since ours is the only HostKey.
+#: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board
+#: for keys that nobody offers, since ours is the only HostKey.
 _KEY_MAKERS = ("sshd-keygen.service", "regenerate_ssh_host_keys.service")
 
 
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
-    """Server settings, unit and room for keys; raises `UnsupportedError` for a base without the server."""
+    """Settings, unit and room for keys; raises `UnsupportedError` without a fit server."""
     unit = family(facts).ssh_unit
     if unit not in facts.units or not facts.text(_CONFIG):
         raise UnsupportedError(
@@ -59,7 +59,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 
 
 def config_text(cluster: Cluster) -> str:
-    """sshd_config(5) of ours: the first value of a keyword wins, so it lies before the base's own."""
+    """sshd_config(5) of ours: the first value of a keyword wins, so it comes first."""
 
     def said(value: bool) -> str:  # noqa: FBT001 -- a word for a truth value
         return "yes" if value else "no"
@@ -108,7 +108,7 @@ def host_names(cluster: Cluster, name: str) -> list[str]:
 
 
 def known_hosts_text(cluster: Cluster, secrets: Secrets) -> str:
-    """ssh_known_hosts: the CA for all nodes, and each key plainly for clients that know no certificates."""
+    """ssh_known_hosts: the CA for all nodes, and each key for clients without certificates."""
     names = {node.name: ",".join(host_names(cluster, node.name)) for node in cluster.nodes}
     lines = [f"@cert-authority {','.join(names.values())} {_bare(secrets.ca_public)}\n"]
     lines += [

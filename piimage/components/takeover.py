@@ -1,8 +1,8 @@
 """The base's own first user: who it is, and every trace of its name outside the account databases.
 
-Raspberry Pi OS ships `pi` together with files that name it (sudoers, autologin) and, since 2022, a wizard
-that asks for another name at first boot and blocks tty1 until somebody answers (package userconf-pi:
-`userconfig.service`, a `Banner` for sshd, on desktops a user of its own).
+Raspberry Pi OS ships `pi` together with files that name it (sudoers, autologin) and, since 2022, a
+wizard that asks for another name at first boot and blocks tty1 until somebody answers (package
+userconf-pi: `userconfig.service`, a `Banner` for sshd, on desktops a user of its own).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WIZARD_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """`user` takes over the base's account `old`; `gids` is the map of its private group, if it had one."""
+    """`user` takes over the base's account `old`; `gids` maps its private group, if any."""
 
     user: User
     old: Account
@@ -68,7 +68,8 @@ def _source(user: User, accounts: Accounts) -> Account | None:
     account = accounts.account(user.rename_from)
     if account is None:
         raise UnsupportedError(
-            f"user `{user.name}` is to be renamed from `{user.rename_from}`, which the base does not have",
+            f"user `{user.name}` is to be renamed from `{user.rename_from}`, which the base"
+            " does not have",
             hint="`rename_from: auto` takes the base's own first user if there is one",
         )
     return account
@@ -153,7 +154,7 @@ def _files(facts: Facts, *places: str) -> list[str]:
 
 
 def wizard(facts: Facts, accounts: Accounts) -> Contribution:
-    """What the first-boot wizard leaves in an image taken out, as `cancel-rename` does it on a board."""
+    """The first-boot wizard taken out, as its `cancel-rename` does it on a board."""
     unit = "userconfig.service"
     entries: dict[str, Entry] = {path: Absent() for path in _WIZARD_FILES if facts.has(path)}
     for name in ("userconf", "userconf.txt"):

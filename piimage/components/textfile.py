@@ -1,4 +1,4 @@
-"""Edits of a base's own text files: pure functions from the text that facts hold to the text wanted."""
+"""Edits of a base's own text files: from the text that facts hold to the text wanted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def encode(text: str) -> bytes:
 
 
 def rewritten(facts: Facts, path: str, text: str, *, mode: int = 0o644) -> File:
-    """A file with this text and the owner, group and mode that `path` has now (else root's, `mode`)."""
+    """A file with this text and the owner and mode that `path` has now (else root's, `mode`)."""
     fact = facts.files.get(path)
     if fact is None or fact.kind != "file":
         return File(encode(text), mode=mode)
@@ -25,7 +25,7 @@ def rewritten(facts: Facts, path: str, text: str, *, mode: int = 0o644) -> File:
 
 
 def real_path(facts: Facts, path: str) -> str:
-    """Where `path` leads when the image has a link there (one hop inside /etc, as Debian uses it)."""
+    """Where `path` leads when the image has a link there (one hop, as Debian uses it)."""
     fact = facts.files.get(path)
     if fact is None or fact.kind != "link" or not fact.target:
         return path
@@ -41,7 +41,7 @@ def real_path(facts: Facts, path: str) -> str:
 
 
 def set_variable(text: str, name: str, value: str) -> str:
-    """`text` of shell assignments with `name="value"`: its active line replaced, else one appended."""
+    """`text` of assignments with `name="value"`: its active line replaced, else one added."""
     line = f'{name}="{value}"'
     pattern = re.compile(rf"^[ \t]*{re.escape(name)}=.*$", re.MULTILINE)
     if pattern.search(text):
@@ -50,7 +50,7 @@ def set_variable(text: str, name: str, value: str) -> str:
 
 
 def with_newline(text: str) -> str:
-    """`text` ending in a newline unless it is empty, so that an appended line is a line of its own."""
+    """`text` ending in a newline unless empty, so that an appended line stands alone."""
     return text if not text or text.endswith("\n") else text + "\n"
 
 

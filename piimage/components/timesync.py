@@ -1,8 +1,9 @@
-"""Time: the head follows the world when it can and serves the cluster always, the others follow the head.
+"""Time: the head follows the world when it can, and all others follow the head.
 
-Boards have no battery-backed clock. Three things keep the time from starting in 1970: /usr/lib/clock-epoch,
-to whose mtime systemd's first process advances the clock; chronyd's `-s`, which restores the last known time
-from its drift file; and `makestep 1 -1`, which lets chronyd step whenever it is more than a second off.
+Boards have no battery-backed clock. Three things keep the time from starting in 1970:
+/usr/lib/clock-epoch, to whose mtime systemd's first process advances the clock; chronyd's `-s`,
+which restores the last known time from its drift file; and `makestep 1 -1`, which lets chronyd step
+whenever it is more than a second off.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
 
 
 def config_text(cluster: Cluster, role: Role) -> str:
-    """chrony.conf(5) lines of a role. A node without Wi-Fi has no way out, so it knows only the head."""
+    """chrony.conf(5) lines of a role; a node without Wi-Fi has no way out but to the head."""
     world = [_source(server) for server in cluster.ntp_servers]
     if role.head:
         # Stratum 10: when the head has no source, the workers still agree with it.

@@ -17,8 +17,8 @@ _LIST = "/usr/lib/piimage/slots"
 _DONE = "/var/lib/piimage/trimmed"
 UNIT = "piimage-trim.service"
 
-#: A file is replaced by a finished, synced copy, so losing power in the middle loses nothing; the mark comes
-#: last, so an interrupted run is repeated.
+#: A file is replaced by a finished, synced copy, so losing power in the middle loses nothing; the
+#: mark comes last, so an interrupted run is repeated.
 _SHELL = f"""\
 #!/bin/sh
 # Takes the padding newlines off the files that were stamped into this image. Runs once.

@@ -1,7 +1,8 @@
-"""The one owner of unit states: enabled, disabled and masked units as the links that systemctl would make.
+"""The one owner of unit states: the links that systemctl would make.
 
-A preset file says the same of every unit: when the machine id is `uninitialized`, systemd applies presets at
-first boot, and Debian's enable whatever they do not name (ssh.socket, for one, which ends ssh.service).
+A preset file says the same of every unit: when the machine id is `uninitialized`, systemd applies
+presets at first boot, and Debian's enable whatever they do not name (ssh.socket, for one, which
+ends ssh.service).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SUFFIXES = (".service", ".socket", ".target", ".timer", ".mount", ".automount",
 
 
 def entries(parts: Sequence[Contribution], delta: Delta, facts: Facts) -> dict[str, Entry]:
-    """Links and preset for what `parts` ask; raises when two ask opposites or a unit does not exist."""
+    """Links and preset for what `parts` ask; raises for opposite wishes and unknown units."""
     enable = _unique(name for part in parts for name in part.enable)
     mask = _unique(name for part in parts for name in part.mask)
     disable = [n for n in _unique(n for part in parts for n in part.disable) if n not in mask]

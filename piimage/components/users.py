@@ -34,7 +34,7 @@ _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_-]*")
 
 
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
-    """Accounts, homes and sudoers of all users; raises `UnsupportedError` for what the base cannot hold."""
+    """Accounts, homes, sudoers; raises `UnsupportedError` for what the base cannot hold."""
     distro, accounts = family(facts), Accounts(facts)
     taken = takeover.find(cluster.users, accounts)
     wizard = takeover.wizard(facts, accounts)
@@ -144,7 +144,7 @@ def _checks(user: User) -> Iterator[Check]:
 
 
 def stamp(cluster: Cluster, _node: Node, _facts: Facts, secrets: Secrets) -> Stamp:
-    """Keys into the slots, hashes into the seed; the cluster's own key opens the first user's door only."""
+    """Keys into slots, hashes into the seed; the cluster's key is for the first user only."""
     filled: dict[str, bytes] = {}
     for index, user in enumerate(cluster.users):
         keys = list(secrets.authorized_keys.get(user.name, ()))

@@ -1,1 +1,1 @@
-"""What differs between distributions and cannot be read from an image: names of units and of groups."""
+"""What differs between distributions and cannot be read from an image."""

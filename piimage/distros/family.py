@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from piimage.facts import Facts
 
-#: Logical group -> names to try. Only those that a base has are used: hardware groups come with packages
-#: and udev rules, and a group made by hand would own no device.
+#: Logical group -> names to try. Only those that a base has are used: hardware groups come with
+#: packages and udev rules, and a group made by hand would own no device.
 _HARDWARE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "adm": ("adm", "systemd-journal"),
@@ -79,6 +79,7 @@ def family(facts: Facts) -> Family:
         if name in _BY_ID:
             return _BY_ID[name]
     raise UnsupportedError(
-        f"`{facts.os.pretty or facts.os.id}` is of no family that piimage knows: {', '.join(sorted(_BY_ID))}",
+        f"`{facts.os.pretty or facts.os.id}` is of no family that piimage knows:"
+        f" {', '.join(sorted(_BY_ID))}",
         hint="use a base of one of these families",
     )

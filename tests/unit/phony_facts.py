@@ -1,4 +1,4 @@
-"""Hand-made facts, clusters and secrets for tests of the pure middle: no image, no key generator."""
+"""Hand-made facts, clusters and secrets for tests of the pure middle."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def debian() -> Facts:
 
 
 def raspios() -> Facts:
-    """A base like Raspberry Pi OS: `pi` with uid 1000, its sudoers file, autologin, and the wizard."""
+    """A base like Raspberry Pi OS: `pi` with uid 1000, sudoers, autologin and the wizard."""
     base = debian()
     extra = {"pi": 1000, "gpio": 986, "i2c": 988, "spi": 987, "rpi-first-boot-wizard": 110}
     members = dict.fromkeys(PI_GROUPS.split(), "pi")

@@ -42,7 +42,9 @@ def test_a_known_mac_names_the_port_without_renaming_it():
     cluster = phony.cluster()
     node = replace(cluster.nodes[1], mac="DC:A6:32:00:00:01")
 
-    wired = network.stamp(cluster, node, phony.debian(), phony.secrets(cluster)).network["ethernets"]
+    wired = network.stamp(cluster, node, phony.debian(), phony.secrets(cluster)).network[
+        "ethernets"
+    ]
 
     assert wired["wired"]["match"] == {"macaddress": "dc:a6:32:00:00:01"}
     assert "set-name" not in wired["wired"]
@@ -84,7 +86,9 @@ def test_wifi_switches_the_radio_on_and_does_not_wait_for_it():
     assert entries["/var/lib/systemd/rfkill/platform-fe300000.mmcnr:wlan"] == File(b"0\n")
     device = "/etc/systemd/system/sys-subsystem-net-devices-wlan0.device.d/10-piimage.conf"
     assert entries[device].content == b"[Unit]\nJobRunningTimeoutSec=10s\n"
-    assert b"netplan-wpa-wlan0.service" in entries["/etc/udev/rules.d/90-piimage-wlan.rules"].content
+    assert (
+        b"netplan-wpa-wlan0.service" in entries["/etc/udev/rules.d/90-piimage-wlan.rules"].content
+    )
 
 
 def test_a_role_without_wifi_leaves_the_radio_alone():
@@ -124,7 +128,9 @@ def test_checks_hold_for_what_a_node_prints():
 
 
 ssids = st.text(
-    st.characters(exclude_categories=("Cc", "Cs", "Cn", "Co", "Zl", "Zp"), exclude_characters="\ufeff"),
+    st.characters(
+        exclude_categories=("Cc", "Cs", "Cn", "Co", "Zl", "Zp"), exclude_characters="\ufeff"
+    ),
     min_size=1,
     max_size=32,
 ).filter(lambda ssid: len(ssid.encode()) <= 32)
@@ -153,7 +159,7 @@ def generate(root, data):
     prefix=st.integers(8, 30),
     mac=st.sampled_from([None, "12:34:56:12:34:56"]),
 )
-def test_netplan_accepts_every_network_config(
+def test_netplan_accepts_every_network_config(  # noqa: PLR0917 -- hypothesis passes names
     names, country, address, prefix, mac, tmp_path_factory
 ):
     cluster = phony.cluster(wifi=replace(phony.WIFI, country=country))

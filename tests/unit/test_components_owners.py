@@ -47,7 +47,7 @@ def test_enabling_takes_along_what_also_names():
 
 def test_a_unit_that_the_delta_ships_can_be_enabled():
     path = "/etc/systemd/system/own.service"
-    text = b"[Unit]\nAfter=a\nAfter=b\n[Service]\nExecStart=\nExecStart=/x %i\n[Install]\nWantedBy=x.target\n"
+    text = b"[Unit]\nAfter=a\nAfter=b\n[Service]\nExecStart=/x %i\n[Install]\nWantedBy=x.target\n"
 
     found = states(delta=Delta.of("own", {path: File(text)}), enable="own.service")
 
@@ -106,7 +106,9 @@ def test_tokens_are_dropped_by_name_or_by_key():
 
 @given(
     st.lists(st.from_regex(r"[a-z]{1,3}(=[a-z0-9,]{0,3})?", fullmatch=True), max_size=8),
-    st.lists(st.from_regex(r"[a-z]{1,3}(=[a-z0-9,]{0,3})?", fullmatch=True), max_size=4, unique=True),
+    st.lists(
+        st.from_regex(r"[a-z]{1,3}(=[a-z0-9,]{0,3})?", fullmatch=True), max_size=4, unique=True
+    ),
 )
 def test_merging_is_one_line_idempotent_and_complete(base, add):
     text = merged(" ".join(base) + " \nsecond line\n", *add)
@@ -187,15 +189,23 @@ def test_bad_lines_of_the_base_are_found(line, problem):
         fstab.entries([Contribution()], phony.with_files(facts, {"/etc/fstab": text}))
 
 
-paths = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="/"), min_size=1, max_size=8)
+paths = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="/"),
+    min_size=1,
+    max_size=8,
+)
 
 
 @pytest.mark.skipif(shutil.which("findmnt") is None, reason="findmnt is not installed")
 @settings(max_examples=12, deadline=None)
-@given(names=st.lists(paths.map(lambda p: p.replace("\x7f", "x")), min_size=1, max_size=8, unique=True))
+@given(
+    names=st.lists(paths.map(lambda p: p.replace("\x7f", "x")), min_size=1, max_size=8, unique=True)
+)
 def test_findmnt_reads_back_every_mount_point(names, tmp_path_factory):
     mounts = [
-        MountLine(spec="10.1.10.240:/srv", mountpoint=f"/srv/{name} x", type="nfs4", options=("nofail",))
+        MountLine(
+            spec="10.1.10.240:/srv", mountpoint=f"/srv/{name} x", type="nfs4", options=("nofail",)
+        )
         for name in names
     ]
     file = tmp_path_factory.mktemp("fstab") / "fstab"
@@ -211,5 +221,6 @@ def test_findmnt_reads_back_every_mount_point(names, tmp_path_factory):
     )
 
     assert len(read.stdout.splitlines()) == len(mounts) + 2
-    # The sources are not on this machine, which `--verify` says too: only what it could not read counts.
+    # The sources are not on this machine, which `--verify` says too: only what it could not read
+    # counts.
     assert "0 parse errors" in verified.stderr or verified.returncode == 0, verified.stdout

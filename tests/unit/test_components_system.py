@@ -126,7 +126,7 @@ def test_a_missing_locale_waits_for_the_first_boot_and_says_so():
 
 
 def test_a_locale_that_nothing_can_make_is_refused():
-    with pytest.raises(UnsupportedError, match="no locale `it_IT.UTF-8`"):
+    with pytest.raises(UnsupportedError, match=r"no locale `it_IT\.UTF-8`"):
         image(localisation, facts=replace(phony.debian(), packages={}), locale="it_IT.UTF-8")
 
 
@@ -254,8 +254,10 @@ def test_user_data_opens_with_the_magic_line():
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(min_size=1, max_size=6), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(min_size=1, max_size=6), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

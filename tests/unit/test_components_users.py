@@ -146,7 +146,7 @@ def test_impossible_users(user, message):
 
 
 def test_own_user_of_the_base_blocks_its_number():
-    with pytest.raises(UnsupportedError, match="uid 1000 of user `a` belongs .* `pi`"):
+    with pytest.raises(UnsupportedError, match=r"uid 1000 of user `a` belongs .* `pi`"):
         image(phony.raspios(), users=(phony.user("a", 1000),))
 
 
@@ -208,6 +208,8 @@ def test_visudo_accepts_every_sudoers_file(name, sudo, tmp_path_factory):
         ["visudo", "-c", "-O", "-P", "-f", file], capture_output=True, text=True, check=False
     )
     if "invalid option" in done.stderr:  # sudo before 1.9.14 knows neither option
-        done = subprocess.run(["visudo", "-c", "-f", file], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["visudo", "-c", "-f", file], capture_output=True, text=True, check=False
+        )
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -126,7 +126,7 @@ def test_more_keys_than_a_slot_holds_are_refused():
     cluster = phony.cluster()
     many = tuple(f"ssh-ed25519 {'A' * 68} key{n}" for n in range(300))
 
-    with pytest.raises(PiimageError, match="authorized_keys` needs .* its slot has 16384"):
+    with pytest.raises(PiimageError, match=r"authorized_keys` needs .* its slot has 16384"):
         stamp(0, cluster, secrets=phony.secrets(cluster, authorized_keys={"federico": many}))
 
 
