@@ -51,8 +51,10 @@ FILES = {
     ),
     "etc/hostname": "raspberrypi\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
-    "etc/default/raspi-firmware": "ROOTPART=LABEL=RASPIROOT\n",
-    "etc/default/raspi-extra-cmdline": "net.ifnames=0\n",
+    # The hook would look for the serial port on the machine that makes the image.
+    "etc/default/raspi-firmware": (
+        "ROOTPART=LABEL=RASPIROOT\nCONSOLES=\"tty0 ttyS1,115200\"\n"
+    ),
 }
 
 #: Leaves nothing of the machine that made the tree, and no identity: machine-id(5), sshd's host
@@ -63,6 +65,7 @@ cd "$1"
 rm -f etc/ssh/ssh_host_* etc/resolv.conf var/lib/dbus/machine-id etc/.pwd.lock
 rm -rf var/lib/apt/lists/* var/cache/apt/archives/*.deb tmp/* var/tmp/* run/*
 ln -s ../run/systemd/resolve/stub-resolv.conf etc/resolv.conf
+rm -f vmlinuz vmlinuz.old initrd.img initrd.img.old
 echo uninitialized >etc/machine-id
 chmod 444 etc/machine-id
 find var/log -type f -delete
