@@ -129,6 +129,8 @@ def _parents(delta: Delta, facts: Facts) -> dict[str, Directory]:
         parts = path.split("/")[1:-1]
         for depth in range(1, len(parts) + 1):
             parent = "/" + "/".join(parts[:depth])
+            if f"{facts.firmware}/".startswith(f"{parent}/"):
+                continue  # the mount point of another file system, and one without modes
             if not facts.has(parent) and parent not in delta.entries:
                 missing[parent] = Directory()
     return missing

@@ -107,9 +107,8 @@ def _generate(locale: str, facts: Facts) -> dict[str, Entry]:
     commented = re.compile(rf"^#[ \t]*{re.escape(line)}[ \t]*$", re.MULTILINE | re.IGNORECASE)
     if re.search(rf"^{re.escape(line)}[ \t]*$", text, re.MULTILINE):
         return {}
-    if commented.search(text):
-        text = commented.sub(line, text, count=1)
-    else:
+    text, found = commented.subn(line, text, count=1)
+    if not found:
         text = with_newline(text) + line + "\n"
     return {"/etc/locale.gen": rewritten(facts, "/etc/locale.gen", text)}
 

@@ -106,6 +106,9 @@ def traces(takeover: Takeover, facts: Facts) -> dict[str, Entry]:
     uids = ((old.uid, user.uid),) if old.uid != user.uid else ()
     entries: dict[str, Entry] = {user.home: Tree(old.home, uids, takeover.gids)}
     entries[f"{user.home}/.Xauthority"] = Absent()
+    settings = f"/var/lib/AccountsService/users/{old.name}"
+    if facts.has(settings) and old.name != user.name:
+        entries[settings] = Absent()
     entries |= _sudoers(old.name, facts)
     entries |= _autologin(old.name, user.name, facts)
     return entries

@@ -44,6 +44,7 @@ def entries(parts: Sequence[Contribution], delta: Delta, facts: Facts) -> dict[s
     for name in mask:
         found[f"{_ETC}/{name}"] = Symlink("/dev/null")
     on = {name for name, unit in facts.units.items() if unit.enabled} | set(enable)
+    on |= {path.rpartition("/")[2] for path in found if ".wants/" in path} & set(known)  # `Also=`
     on -= {*disable, *mask}
     found[PRESET] = File(preset_text(known, on).encode())
     return found

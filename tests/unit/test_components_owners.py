@@ -42,6 +42,7 @@ def test_enabling_an_instance_uses_its_template():
 def test_enabling_takes_along_what_also_names():
     found = states(enable="systemd-networkd.service")
 
+    assert b"enable systemd-networkd.socket\n" in found[units.PRESET].content
     assert "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket" in found
 
 
