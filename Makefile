@@ -10,6 +10,9 @@ help: ## show the targets
 setup: ## install what is missing: Debian packages, then a virtual environment in .venv
 	@bash setup.sh
 
+setup-tests:
+	@bash setup.sh tests
+
 lint: ## ruff, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,10 +30,10 @@ integration: ## tests with the libguestfs appliance
 e2e: ## tests that build the default base, build images and start them in QEMU
 	$(BIN)/pytest -q tests/e2e
 
-test: setup lint type ## everything: lint, types and all tests
+test: setup-tests lint type ## everything: lint, types and all tests
 	$(BIN)/pytest -q tests/unit tests/cases tests/integration tests/e2e
 
 demo: setup ## make the default base and build node 3 of the sample cluster
 	@bash demo.sh
 
-.PHONY: help setup lint type unit integration e2e test demo
+.PHONY: help setup setup-tests lint type unit integration e2e test demo

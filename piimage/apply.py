@@ -6,7 +6,6 @@ import io
 import shlex
 import tarfile
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.delta import Absent, Delta, Directory, Entry, File, Slot, Symlink, Tree
@@ -15,6 +14,7 @@ from piimage.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from piimage.facts import Facts
     from piimage.progress import Progress
@@ -34,7 +34,9 @@ def apply(image: Path, delta: Delta, facts: Facts, progress: Progress) -> None:
             for mountpoint, number in sorted(facts.mounts.items()):
                 filesystem = facts.table.partition(number).filesystem
                 if filesystem is None:
-                    raise ImageError(f"partition {number} (`{mountpoint}`) holds no known file system")
+                    raise ImageError(
+                        f"partition {number} (`{mountpoint}`) holds no known file system"
+                    )
                 appliance.mount(number, mountpoint, filesystem.type)
         with progress.step("moving and removing files"):
             script = "\n".join(["set -e", *_commands(delta)])
@@ -65,7 +67,7 @@ def _send(
 
 def _home(path: str, facts: Facts) -> str:
     """The mount point of the file system that holds `path`."""
-    holders = [m for m in facts.mounts if m == "/" or path == m or path.startswith(f"{m}/")]
+    holders = [m for m in facts.mounts if path == m or _under(path, m)]
     return max(holders, key=len)
 
 
@@ -120,27 +122,30 @@ def _commands(delta: Delta) -> Iterator[str]:
     """Shell lines for the appliance: trees first, then removals, then paths that change their kind."""
     for path, entry in delta:
         if isinstance(entry, Tree):
-            source, target = (shlex.quote(f"/sysroot{p}") for p in (entry.source, path))
-            if entry.source != path:
-                yield f"test ! -e {target}"
-                yield f"mv {source} {target}"
-            for flag, command, pairs in (
-                ("uid", "chown", entry.uid_map),
-                ("gid", "chgrp", entry.gid_map),
-            ):
-                for old, new in pairs:
-                    yield f"find /sysroot -xdev -{flag} {old} -exec {command} -h {new} {{}} +"
+            yield from _moving(path, entry)
     for path, entry in delta:
         place = shlex.quote(f"/sysroot{path}")
+        is_directory = f"[ -d {place} ] && [ ! -L {place} ]"
         match entry:
             case Absent():
                 yield f"rm -rf {place}"
             case File() | Slot() | Symlink():
-                yield f"if [ -d {place} ] && [ ! -L {place} ]; then rm -rf {place}; fi"
+                yield f"if {is_directory}; then rm -rf {place}; fi"
             case Directory():
-                yield f"if [ -e {place} ] || [ -L {place} ]; then [ -d {place} ] && [ ! -L {place} ] || rm -f {place}; fi"
+                yield f"{is_directory} || rm -f {place}"
             case Tree():
                 pass
+
+
+def _moving(path: str, tree: Tree) -> Iterator[str]:
+    """Move a tree, then give every inode with an old number the new one."""
+    source, target = (shlex.quote(f"/sysroot{p}") for p in (tree.source, path))
+    if tree.source != path:
+        yield f"test ! -e {target}"
+        yield f"mv {source} {target}"
+    for flag, command, pairs in (("uid", "chown", tree.uid_map), ("gid", "chgrp", tree.gid_map)):
+        for old, new in pairs:
+            yield f"find /sysroot -xdev -{flag} {old} -exec {command} -h {new} {{}} +"
 
 
 def _check_parents(delta: Delta, facts: Facts) -> None:

@@ -89,11 +89,16 @@ class Build:
         with self.progress.step(f"stamping {len(nodes)} node{'s' * (len(nodes) != 1)}") as task:
             for node in nodes:
                 task.note(node.name)
-                role = self._roles[node.role]
+                made_role = self._roles[node.role]
                 stamped = plan.plan_stamp(
-                    self.cluster, node, role.base.facts, role.plan, role.variant.id, secrets
+                    self.cluster,
+                    node,
+                    made_role.base.facts,
+                    made_role.plan,
+                    made_role.variant.id,
+                    secrets,
                 )
-                results.append(self._node(node, role, stamped, manifest))
+                results.append(self._node(node, made_role, stamped, manifest))
         path = self._write_manifest(manifest)
         deferred = dict.fromkeys(s for role in self._roles.values() for s in role.plan.deferred)
         return BuildResult(self.output, path, tuple(results), tuple(deferred))
@@ -109,7 +114,11 @@ class Build:
     def _name_variants(self) -> None:
         """A variant is called by its role, and by its id too where two variants share a role's name."""
         for made in self._roles.values():
-            same = {r.variant.id for r in self._roles.values() if r.plan.role.name == made.plan.role.name}
+            same = {
+                r.variant.id
+                for r in self._roles.values()
+                if r.plan.role.name == made.plan.role.name
+            }
             name = made.plan.role.name
             made.name = name if len(same) == 1 else f"{name}-{made.variant.id[:8]}"
 
@@ -167,9 +176,7 @@ class Build:
             "base": role.base.id,
             "waits_for_first_boot": list(role.plan.deferred),
         }
-        return Made(
-            node.name, stamped.build, stamped.instance_id, role.variant.id, files, fresh
-        )
+        return Made(node.name, stamped.build, stamped.instance_id, role.variant.id, files, fresh)
 
     def _manifest(self) -> dict[str, Any]:
         """The manifest of what is in the output directory already, or an empty one."""
@@ -206,6 +213,10 @@ class Build:
             "cluster": self.cluster.name,
             "bases": {**manifest.get("bases", {}), **bases},
             "tools": {"piimage": __version__, "python": platform.python_version()},
-            "nodes": {n.name: manifest["nodes"][n.name] for n in self.cluster.nodes if n.name in manifest["nodes"]},
+            "nodes": {
+                n.name: manifest["nodes"][n.name]
+                for n in self.cluster.nodes
+                if n.name in manifest["nodes"]
+            },
         }
         return artifact.write_manifest(self.output, whole)

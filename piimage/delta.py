@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from piimage.errors import PiimageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 #: Top-level names that are symbolic links into /usr on every merged-/usr system. A tar member
 #: `lib/...` replaces the link by a directory and the image no longer boots (Warewulf's overlay docs,
@@ -36,7 +39,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A regular file of fixed `size` bytes whose content is stamped per node, padded with `\\n`.
+    r"""A regular file of fixed `size` bytes whose content is stamped per node, padded with `\\n`.
 
     The image phase writes padding only; a stamp overwrites the sectors later, so `size` is a
     multiple of 4096 and mode and owner are settled here.

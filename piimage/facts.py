@@ -6,12 +6,16 @@ Pure: `piimage.bases` reads them, `components` and `plan` reason over them, nobo
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Raised whenever a field changes meaning, so that cached facts of an older piimage are read anew.
 FACTS_VERSION = 1
+#: As many symbolic links as we follow; the kernel stops at 40.
+_MAX_LINKS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +134,7 @@ class Facts:
         """Text of a file, or `""` when the image has none at `path` (links inside the image are followed)."""
         fact = self.files.get(path)
         hops = 0
-        while fact is not None and fact.kind == "link" and fact.target and hops < 8:
+        while fact is not None and fact.kind == "link" and fact.target and hops < _MAX_LINKS:
             target = fact.target
             if not target.startswith("/"):
                 target = path.rsplit("/", 1)[0] + "/" + target
@@ -169,7 +173,12 @@ class Facts:
                     **table,
                     "partitions": tuple(
                         Partition(
-                            **{**p, "filesystem": Filesystem(**p["filesystem"]) if p["filesystem"] else None}
+                            **{
+                                **p,
+                                "filesystem": Filesystem(**p["filesystem"])
+                                if p["filesystem"]
+                                else None,
+                            }
                         )
                         for p in table["partitions"]
                     ),
@@ -181,15 +190,14 @@ class Facts:
                 path: FileFact(
                     **{
                         **f,
-                        "content": base64.b64decode(f["content"]) if f["content"] is not None else None,
+                        "content": base64.b64decode(f["content"])
+                        if f["content"] is not None
+                        else None,
                     }
                 )
                 for path, f in data["files"].items()
             },
-            units={
-                name: Unit(**{k: tuple(v) if isinstance(v, list) else v for k, v in u.items()})
-                for name, u in data["units"].items()
-            },
+            units={name: _unit(unit) for name, unit in data["units"].items()},
             packages=data["packages"],
             network_stack=data["network_stack"],
             rpi_issue=data["rpi_issue"],
@@ -199,6 +207,12 @@ class Facts:
             cloud_init=data["cloud_init"],
             made=data.get("made"),
         )
+
+
+def _unit(data: Mapping[str, Any]) -> Unit:
+    """Lists of JSON are tuples of ours."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Unit(**values)
 
 
 def _normal(path: str) -> str:

@@ -115,7 +115,7 @@ def load(
         raise ConfigError(f"`{path}` has {summary(found) or '1 error'}", diagnostics=found)
     builder = _Resolver(spec, path, env, merged)
     provenance = _provenance(spec, document, merged)
-    notes = pending(spec, document)
+    notes = pending(spec, document, shelf)
     return Loaded(
         cluster=builder.cluster(),
         diagnostics=in_order([*found, *notes]),

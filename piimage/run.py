@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from piimage.errors import MissingToolError, ToolFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -110,23 +109,25 @@ def run(
     words = [find(str(argv[0])), *map(str, argv[1:])]
     log.debug("+ %s", shlex.join(words))
     data = stdin if isinstance(stdin, bytes) else None
-    source = None if data is not None else (stdin if stdin is not None else subprocess.DEVNULL)
-    try:
-        done = subprocess.run(
-            words,
-            input=data,
-            **({} if data is not None else {"stdin": source}),
-            stdout=stdout if stdout is not None else subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(env),
-            cwd=cwd,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ToolFailedError(f"`{argv[0]}` did not end within {timeout:g} s") from error
-    result = Result(tuple(words), done.returncode, done.stdout or b"", done.stderr or b"")
-    if check and done.returncode != 0:
+    source = stdin if stdin is not None and not isinstance(stdin, bytes) else subprocess.DEVNULL
+    with subprocess.Popen(
+        words,
+        stdin=source if data is None else subprocess.PIPE,
+        stdout=stdout if stdout is not None else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(env),
+        cwd=cwd,
+    ) as child:
+        try:
+            said, complained = child.communicate(data, timeout)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise ToolFailedError(f"`{argv[0]}` did not end within {timeout:g} s") from error
+        except BaseException:
+            child.kill()
+            raise
+    result = Result(tuple(words), child.returncode, said or b"", complained or b"")
+    if check and result.returncode != 0:
         raise failure(result)
     return result
 

@@ -57,7 +57,11 @@ def password_hashes(
         secret = reveal(reference, env, f"the password of `{name}`")
         if secret.startswith("$"):
             hashes[name] = secret
-        elif name in known and known[name].startswith("$6$") and sha512_crypt.verify(secret, known[name]):
+        elif (
+            name in known
+            and known[name].startswith("$6$")
+            and sha512_crypt.verify(secret, known[name])
+        ):
             hashes[name] = known[name]
         else:
             hashes[name] = str(sha512_crypt.using(rounds=_ROUNDS).hash(secret))

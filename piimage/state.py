@@ -19,7 +19,6 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,7 +30,7 @@ from piimage.errors import StateError
 from piimage.secrets import authorized_keys, password_hashes, wifi_psk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from piimage.cluster import Cluster
 
@@ -203,7 +202,8 @@ def import_(cluster: Cluster, source: Path) -> State:
     path = location(cluster.source)
     if path.exists():
         raise StateError(
-            f"there is a state directory `{path}` already", hint="move it away first; nothing was changed"
+            f"there is a state directory `{path}` already",
+            hint="move it away first; nothing was changed",
         )
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:

@@ -79,5 +79,3 @@ def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Pro
             home.rename(scratch / "old")
         draft.rename(home)
         sync(home.parent)
-
-

@@ -62,7 +62,12 @@ def hook(name: str) -> Path:
 
 
 def native_tools(
-    suite: str, sources: Sequence[str], *, namespace: Sequence[str], cache: Cache, progress: Progress
+    suite: str,
+    sources: Sequence[str],
+    *,
+    namespace: Sequence[str],
+    cache: Cache,
+    progress: Progress,
 ) -> NativeTools | None:
     """Native tools of `suite`, from the cache or made with mmdebstrap; None where this host needs or has none.
 
@@ -83,7 +88,7 @@ def native_tools(
             run(
                 [
                     *namespace, "mmdebstrap", "--mode=root", "--variant=extract", f"--architectures={architecture}",
-                    "--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/*",
+                    '--aptopt=APT::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/*",
                     f"--include={','.join(_PACKAGES)}", suite, scratch / "tools", *sources,
                 ]
             )  # fmt: skip

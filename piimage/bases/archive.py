@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.errors import ToolFailedError
 from piimage.run import available, process, run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from piimage.progress import Task
 
 _FORMAT = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"

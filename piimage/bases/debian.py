@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.bake.native import TREE_PATH, NativeTools, hook, native_tools
@@ -20,6 +19,8 @@ from piimage.disk.sparse import allocated_bytes
 from piimage.run import run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from piimage.bases.cache import Cache
     from piimage.progress import Progress
 
@@ -52,9 +53,7 @@ FILES = {
     "etc/hostname": "raspberrypi\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
     # The hook would look for the serial port on the machine that makes the image.
-    "etc/default/raspi-firmware": (
-        "ROOTPART=LABEL=RASPIROOT\nCONSOLES=\"tty0 ttyS1,115200\"\n"
-    ),
+    "etc/default/raspi-firmware": ('ROOTPART=LABEL=RASPIROOT\nCONSOLES="tty0 ttyS1,115200"\n'),
 }
 
 #: Leaves nothing of the machine that made the tree, and no identity: machine-id(5), sshd's host
@@ -126,7 +125,7 @@ def _options(overlay: Path, tools: NativeTools | None) -> list[str]:
     networkd = 'chroot "$1" systemctl enable systemd-networkd.service'
     options = [
         "--mode=root", "--architectures=arm64", "--variant=minbase", f"--components={COMPONENTS}", "--verbose",
-        "--aptopt=APT::Install-Recommends \"false\"", f"--aptopt=DPkg::Path \"{path}\"",
+        '--aptopt=APT::Install-Recommends "false"', f'--aptopt=DPkg::Path "{path}"',
         "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold",
         f"--include={','.join(PACKAGES)}",

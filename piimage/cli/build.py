@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from piimage.artifact import Format
     from piimage.build import BuildResult
     from piimage.cluster import Cluster, Node
 
@@ -17,23 +18,32 @@ if TYPE_CHECKING:
 def build(
     *,
     source: Annotated[
-        Path, typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True)
+        Path,
+        typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True),
     ] = Path("cluster.yaml"),
     node: Annotated[
         list[str] | None,
-        typer.Option("--node", "-n", metavar="NODE", help="A node, by number or name; may be repeated."),
+        typer.Option(
+            "--node", "-n", metavar="NODE", help="A node, by number or name; may be repeated."
+        ),
     ] = None,
     all_nodes: Annotated[
         bool,
-        typer.Option("--all", help="All nodes, as variants and stamps; with `--format`, as full images."),
+        typer.Option(
+            "--all", help="All nodes, as variants and stamps; with `--format`, as full images."
+        ),
     ] = False,
     fmt: Annotated[
         str | None,
-        typer.Option("--format", metavar="FORMAT", help="img, img.xz, img.zst or qcow2. [default: img]"),
+        typer.Option(
+            "--format", metavar="FORMAT", help="img, img.xz, img.zst or qcow2. [default: img]"
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where to put it. [default: dist/CLUSTER]"),
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where to put it. [default: dist/CLUSTER]"
+        ),
     ] = None,
     require_state: Annotated[
         bool, typer.Option("--require-state", help="Fail rather than invent keys: for CI.")
@@ -67,7 +77,7 @@ def build(
         store=Store(progress=progress),
         output=directory,
         progress=progress,
-        fmt=None if all_nodes and fmt is None else fmt or "img",  # type: ignore[arg-type] -- checked against FORMATS
+        fmt=None if all_nodes and fmt is None else cast("Format", fmt or "img"),
     ).run(nodes, env=os.environ, require_state=require_state)
     if json_output:
         print(json.dumps(_as_json(result), indent=2))  # noqa: T201 -- cli prints

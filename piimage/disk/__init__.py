@@ -1,1 +1,1 @@
-"""disk"""
+"""Images as bytes: partition tables, file systems, slots, sparse files; and the libguestfs appliance."""

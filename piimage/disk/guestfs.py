@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from piimage.errors import ImageError, MissingToolError, ToolFailedError
-from piimage.progress import Progress, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from piimage.progress import Progress, Task
 
 T = TypeVar("T")
 
@@ -35,7 +38,7 @@ class Appliance:
         self._readonly = readonly
         self._handle: Any = None
 
-    def __enter__(self) -> Appliance:
+    def __enter__(self) -> Self:
         with self._progress.step("starting the libguestfs appliance") as task:
             self._handle = _launch(self._image, self._readonly, self._progress, task)
         return self

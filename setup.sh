@@ -1,0 +1,52 @@
+#!/bin/bash
+# Installs what is missing: Debian packages, then a virtual environment in .venv that sees python3-guestfs.
+# `make setup` runs it; so do `make demo` and `make test`. Run again it changes nothing.
+#   setup.sh            what piimage needs
+#   setup.sh tests      that, and what its tests need
+set -euo pipefail
+cd "$(dirname "$0")"
+
+say() { printf '== %s\n' "$*"; }
+
+packages=(python3 python3-venv python3-guestfs mmdebstrap arch-test qemu-user-static qemu-system-arm qemu-utils
+	ipxe-qemu mtools dosfstools e2fsprogs fdisk uidmap openssh-client xz-utils zstd ca-certificates)
+# What the tests hold our output against: the tools that will read it.
+test_packages=(bmap-tools sudo netplan.io openssh-server guestfs-tools tmux)
+[ "${1:-}" != tests ] || packages+=("${test_packages[@]}")
+# The appliance boots a kernel of this machine; containers and some virtual machines have none.
+compgen -G '/boot/vmlinuz-*' >/dev/null || packages+=("linux-image-cloud-$(dpkg --print-architecture)")
+
+missing=()
+for package in "${packages[@]}"; do
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+	say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+	as_root=()
+	if [ "$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null || {
+			echo "error: these packages are missing and only root can install them: ${missing[*]}" >&2
+			exit 3
+		}
+		as_root=(sudo)
+	fi
+	log=$(mktemp)
+	if ! { "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+		tail -n 15 "$log" >&2
+		echo "error: apt-get could not install them; the whole log is in $log" >&2
+		echo "hint: without network, or with another apt running? try again when \`apt-get update\` works" >&2
+		exit 3
+	fi
+	rm -f "$log"
+fi
+
+# The distribution's python3 by its full name: another one first on PATH cannot see python3-guestfs.
+wanted=$(cat pyproject.toml setup.sh | sha256sum)
+if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
+	say "making the virtual environment .venv"
+	/usr/bin/python3 -m venv --clear --system-site-packages .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	echo "$wanted" >.venv/installed
+fi
