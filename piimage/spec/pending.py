@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from piimage.spec import model
     from piimage.spec.place import FieldPath
+    from piimage.spec.profiles import Shelf
     from piimage.spec.source import Document
 
 #: Fields at the top that wait for later work; take a name out when its component is there.
@@ -20,18 +21,18 @@ WAITING = ("shares", "mpi", "packages", "overlays", "stress", "wolfram", "blinkt
 WAITING_TRAITS = ("packages", "overlays")
 
 
-def pending(spec: model.Spec, document: Document) -> list[Diagnostic]:
-    """A note for each field that is set and not built yet."""
-    return [
-        document.diagnostic(
-            Severity.NOTE,
-            path,
-            f"{what} is accepted, not built yet",
-            code="not-built-yet",
-            key=True,
-        )
-        for path, what in _waiting(spec)
-    ]
+def pending(spec: model.Spec, document: Document, shelf: Shelf) -> list[Diagnostic]:
+    """A note for each field that is set and not built yet, in cluster.yaml or a profile in use."""
+    notes = [_note(document, path, what) for path, what in _waiting(spec)]
+    for profile in shelf.in_use():
+        names = [name for name in WAITING_TRAITS if getattr(profile.traits, name)]
+        notes += [_note(profile.document, (name,), shown(name)) for name in names]
+    return notes
+
+
+def _note(document: Document, path: FieldPath, what: str) -> Diagnostic:
+    message = f"{what} is accepted, not built yet"
+    return document.diagnostic(Severity.NOTE, path, message, code="not-built-yet", key=True)
 
 
 def _waiting(spec: model.Spec) -> Iterator[tuple[FieldPath, str]]:

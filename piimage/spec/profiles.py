@@ -56,6 +56,10 @@ class Shelf:
         files = (path for place in self._places() for path in (place / kind).glob("*.yaml"))
         return sorted({path.stem for path in files})
 
+    def in_use(self) -> list[Loaded]:
+        """The valid profiles that somebody asked for so far."""
+        return [profile for profile in self._cache.values() if profile is not None]
+
     def _places(self) -> tuple[Path, ...]:
         if self._dirs is None:
             self._dirs = data_dirs("profiles", self.directory)
