@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from passlib.hash import sha512_crypt
 
@@ -64,8 +64,14 @@ def password_hashes(
         ):
             hashes[name] = known[name]
         else:
-            hashes[name] = str(sha512_crypt.using(rounds=_ROUNDS).hash(secret))
+            hashes[name] = _hashed(secret)
     return hashes
+
+
+def _hashed(secret: str) -> str:
+    """A new sha512crypt hash of a clear text."""
+    handler: Any = sha512_crypt  # its stubs do not know `using`
+    return str(handler.using(rounds=_ROUNDS).hash(secret))
 
 
 def wifi_psk(cluster: Cluster, env: Mapping[str, str]) -> str | None:
