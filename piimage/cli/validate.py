@@ -32,9 +32,15 @@ def validate(
 ) -> None:
     """Check a cluster.yaml: show every mistake with its line and cure; exit 2 if there is one."""
     from piimage import resolve  # noqa: PLC0415 -- start-up time of the other commands
+    from piimage.bases.known import known_facts, known_names  # noqa: PLC0415 -- same
 
     try:
-        loaded = resolve.load(path, check_secrets=not no_secrets)
+        loaded = resolve.load(
+            path,
+            facts=known_facts,
+            check_secrets=not no_secrets,
+            bases=known_names(path.parent),
+        )
     except ConfigError as error:
         if not json_output:
             raise

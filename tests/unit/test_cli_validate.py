@@ -18,6 +18,11 @@ app.command()(validate.validate)
 app.command()(schema.schema)
 
 
+@pytest.fixture(autouse=True)
+def _no_bases(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIIMAGE_CACHE", str(tmp_path / "cache"))
+
+
 def run(*words):
     return CliRunner().invoke(app, words)
 
@@ -76,3 +81,13 @@ def test_the_default_is_cluster_yaml_here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", [("schema",)])
 def test_schema_prints_json(words):
     assert json.loads(run(*words).stdout)["title"] == "cluster.yaml"
+
+
+def test_a_base_that_is_in_no_catalog(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(SAMPLE.read_text().replace("base: debian-13", "base: debain-13"))
+
+    result = run("validate", str(path))
+
+    (found,) = [one for one in result.exception.diagnostics if one.code == "unknown-base"]
+    assert found.hint == "did you mean `debian-13`?"
