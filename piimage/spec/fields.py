@@ -25,7 +25,8 @@ USERNAME = r"[a-z_][a-z0-9_-]{0,31}"
 MAC = r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}"
 SHA256 = r"[0-9a-f]{64}"
 MAX_SSID = 32
-MAX_DOMAIN = 253
+#: A name has 253 characters at most (RFC 1035), and a host name of 63 and a dot go before this.
+MAX_DOMAIN = 189
 _MAC_DIGITS = 12
 
 _KEY_TYPES = (

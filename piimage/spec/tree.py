@@ -29,8 +29,9 @@ _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
-#: Controls but tab and newline, and lone surrogates; only escapes such as `"\0"` bring them in.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+#: Controls but tab and newline, line and paragraph separators (which some programs take for the end
+#: of a line), lone surrogates; only escapes such as `"\0"` bring them in.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,7 @@ class Builder:
             message = f"{shown(key)} is given twice"
             self._problem(path, span, message, hint, "duplicate-key", broken=False)
         elif _CONTROL.search(key):
-            hint = "remove the escape"
-            self._problem(path, span, "a key holds a control character", hint, "control-character")
+            self._control(path, span, key)
         self.keys[path] = span
 
     def _check(self, path: FieldPath, span: Span, event: Any, *, plain: bool) -> None:  # noqa: ANN401 -- the parser's events are untyped
@@ -152,10 +152,13 @@ class Builder:
             hint = "put it in quotes if it is a mode or text, else drop the zero"
             self._problem(path, span, message, hint, "leading-zero")
         elif _CONTROL.search(text):
-            hint = "remove the escape"
-            self._problem(
-                path, span, "the text holds a control character", hint, "control-character"
-            )
+            self._control(path, span, text)
+
+    def _control(self, path: FieldPath, span: Span, text: str) -> None:
+        found = _CONTROL.search(text)
+        name = f"U+{ord(found.group()):04X}" if found else "one"
+        message = f"the text holds an unprintable character, {name}"
+        self._problem(path, span, message, "remove the escape", "control-character")
 
     def _alias(self, event: Any) -> None:  # noqa: ANN401 -- the parser's events are untyped
         span = _span(event)

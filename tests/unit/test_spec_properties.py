@@ -6,6 +6,7 @@ import copy
 import tempfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,9 @@ from strategies import clusters, load_data, to_yaml
 from piimage import resolve
 from piimage.errors import ConfigError
 from piimage.report import Severity, render_text
+from piimage.spec.schema import json_schema
 
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 SAMPLE = Path(__file__).parents[2] / "cluster.yaml"
 WORDS = st.sampled_from(
     """: - [ ] { } # & * ! | > ' " % @ ` , ? << ~ null true 0x1f 0755 1e3 yes &a *a !!str !x --- ...
@@ -135,6 +138,12 @@ def test_generated_clusters_are_valid(data):
     assert (cluster.wifi.ssid if cluster.wifi else None) == (wifi and wifi["ssid"])
     for user, written in zip(cluster.users, data["users"], strict=True):
         assert user.gecos == written.get("gecos", "")
+
+
+@settings(quiet, max_examples=15)
+@given(clusters())
+def test_generated_clusters_fit_the_json_schema(data):
+    assert list(VALIDATOR.iter_errors(data)) == []
 
 
 @quiet

@@ -30,6 +30,9 @@ RESERVED = frozenset(
     """.split()
 )
 _SYSTEM = 1000
+_NO_HOMES = frozenset(
+    "bin boot dev etc lib lib32 lib64 libx32 proc root run sbin sys tmp usr".split()
+)
 
 
 def check(draft: Draft, outside: Outside) -> None:
@@ -47,11 +50,42 @@ def check(draft: Draft, outside: Outside) -> None:
                 "root's password is set by `root`" if user.name == "root" else "choose another name"
             )
             draft.error((*path, "name"), message, hint, "reserved-name")
+        if user.group in RESERVED:
+            message = f"{shown(user.group)} is a system group's name"
+            draft.error((*path, "group"), message, "list it under `groups`", "reserved-name")
+        _home(draft, number)
+        _renamed(draft, number)
         if user.uid < _SYSTEM:
             message = f"UID {user.uid} is in the range of system accounts"
             draft.warning((*path, "uid"), message, "people have 1000 to 59999", "system-uid")
     for facts in outside.facts:
         _with_base(draft, facts)
+
+
+def _home(draft: Draft, number: int) -> None:
+    """A home is neither in the system's directories nor in another's home."""
+    user = draft.spec.users[number]
+    home = user.home or f"/home/{user.name}"
+    path: FieldPath = ("users", number, "home")
+    if home == "/home" or home.split("/")[1] in _NO_HOMES:
+        message = f"{shown(home)} belongs to the system"
+        draft.error(path, message, f"for example {shown('/home/' + user.name)}", "home-path")
+    for other in draft.spec.users:
+        if home.startswith((other.home or f"/home/{other.name}") + "/"):
+            message = f"{shown(home)} lies in the home directory of {shown(other.name)}"
+            draft.error(path, message, "homes stand side by side", "home-path")
+
+
+def _renamed(draft: Draft, number: int) -> None:
+    """The image's user that is renamed is a person's, and is not another user of the cluster."""
+    user = draft.spec.users[number]
+    path: FieldPath = ("users", number, "rename_from")
+    if user.rename_from in RESERVED:
+        message = f"{shown(user.rename_from)} is a system account, which keeps its name"
+        draft.error(path, message, "`auto` takes the image's own first user", "rename-from")
+    elif user.rename_from != user.name and user.rename_from in {u.name for u in draft.spec.users}:
+        message = f"{shown(user.rename_from)} is a user of this cluster too"
+        draft.error(path, message, "name the image's own user", "rename-from")
 
 
 def _duplicates(draft: Draft, field: str, what: str) -> None:
