@@ -41,6 +41,7 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
+    "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "ssh": "openssh-client",
     "unshare": "util-linux",
@@ -48,6 +49,10 @@ PACKAGES = {
     "xz": "xz-utils",
     "zstd": "zstd",
 }
+
+#: For callers of `process`: a stream that they read or write, and what it yields.
+PIPE = subprocess.PIPE
+Process = subprocess.Popen[bytes]
 
 #: Distributions keep file-system tools here and leave it out of an ordinary user's PATH.
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")

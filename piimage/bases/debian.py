@@ -9,6 +9,7 @@ name servers of the Wi-Fi, chrony as time server and client.
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from piimage.bake.native import TREE_PATH, NativeTools, hook, native_tools
 from piimage.bases import archive, namespace
 from piimage.disk.sparse import allocated_bytes
+from piimage.errors import ToolFailedError
 from piimage.run import run
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from piimage.bases.cache import Cache
     from piimage.progress import Progress
 
+#: Where an ELF header names its machine, and what stands there for AArch64 (elf(5), EM_AARCH64 = 183).
+_E_MACHINE, _AARCH64 = 18, b"\xb7\0"
 MIB = 1 << 20
 #: Partition 1 starts here, as on Raspberry Pi's own images: cards erase in 4 MiB.
 FIRMWARE_START = 4 * MIB
@@ -111,7 +115,20 @@ def build_tree(suite: str, scratch: Path, *, cache: Cache, progress: Progress) -
         )
     with progress.step("taking out what belongs to this machine"):
         run([*prefix, "sh", "-c", _FINISH, "finish", root])
+        for initramfs in sorted((scratch / "firmware").glob("initrd.img-*")):
+            _refuse_foreign_programs(initramfs)
     return Tree(root, scratch / "firmware", prefix)
+
+
+def _refuse_foreign_programs(initramfs: Path) -> None:
+    """Raise `ToolFailedError` if a native tool was copied into the initramfs: it would stop every boot."""
+    content = run(["zstd", "-dc", initramfs]).stdout
+    for found in re.finditer(rb"\x7fELF[\x01\x02]\x01\x01", content):
+        machine = content[found.start() + _E_MACHINE : found.start() + _E_MACHINE + 2]
+        if machine != _AARCH64:
+            raise ToolFailedError(
+                f"the initramfs holds a program of another architecture ({machine.hex()})"
+            )
 
 
 def _options(overlay: Path, tools: NativeTools | None) -> list[str]:

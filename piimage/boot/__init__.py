@@ -1,1 +1,1 @@
-"""boot"""
+"""Rehearsal: artifacts started in QEMU, and asked whether they kept their promises."""

@@ -1,18 +1,19 @@
 #!/bin/sh
 # mmdebstrap hook: native tools in the place of the guest's own, for scripts that set PATH or name an interpreter.
 # Run when no package will be unpacked over these files any more: after the essential packages, and at the end.
+# Only packages whose programs merely work on files: blkid, modprobe and the like get copied into the initramfs.
 set -eu
 root=$1
 for name in dash bash perl; do
-	[ -e "$root/usr/bin/$name.guest" ] || ln -sf "/.native/usr/bin/$name" "$root/.native/tools/$name"
+	ln -sf "/.native/usr/bin/$name" "$root/.native/tools/$name"
 done
-for tool in "$root"/.native/tools/*; do
-	name=${tool##*/}
-	for place in usr/bin usr/sbin usr/lib/dracut; do
-		guest=$root/$place/$name
-		if [ -f "$guest" ] && [ ! -L "$guest" ] && [ -L "$tool" ]; then
-			mv "$guest" "$guest.guest"
-			ln -s "$(readlink "$tool")" "$guest"
-		fi
-	done
+for package in bash coreutils cpio dash diffutils dracut-install findutils grep gzip mawk perl-base sed tar xz-utils zstd; do
+	[ ! -f "$root/var/lib/dpkg/info/$package.list" ] || cat "$root/var/lib/dpkg/info/$package.list"
+done | sed -n 's,^/\(usr/\)\{0,1\}\(bin\|sbin\|lib/dracut\)/\([^/]*\)$,usr/\2/\3,p' | sort -u | while read -r place; do
+	tool=$root/.native/tools/${place##*/}
+	guest=$root/$place
+	if [ -L "$tool" ] && [ -f "$guest" ] && [ ! -L "$guest" ]; then
+		mv "$guest" "$guest.guest"
+		ln -s "$(readlink "$tool")" "$guest"
+	fi
 done
