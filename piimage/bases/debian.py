@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 #: Where an ELF header names its machine, and what stands there for AArch64 (elf(5), EM_AARCH64 = 183).
 _E_MACHINE, _AARCH64 = 18, b"\xb7\0"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 MIB = 1 << 20
 #: Partition 1 starts here, as on Raspberry Pi's own images: cards erase in 4 MiB.
 FIRMWARE_START = 4 * MIB
@@ -122,7 +123,10 @@ def build_tree(suite: str, scratch: Path, *, cache: Cache, progress: Progress) -
 
 def _refuse_foreign_programs(initramfs: Path) -> None:
     """Raise `ToolFailedError` if a native tool was copied into the initramfs: it would stop every boot."""
-    content = run(["zstd", "-dc", initramfs]).stdout
+    # An uncompressed cpio archive (modules, firmware) comes before the compressed one (initramfs-tools 0.146).
+    packed = initramfs.read_bytes()
+    start = packed.index(_ZSTD, max(packed.find(b"TRAILER!!!"), 0))
+    content = packed[:start] + run(["zstd", "-dc"], stdin=packed[start:]).stdout
     for found in re.finditer(rb"\x7fELF[\x01\x02]\x01\x01", content):
         machine = content[found.start() + _E_MACHINE : found.start() + _E_MACHINE + 2]
         if machine != _AARCH64:
