@@ -44,7 +44,8 @@ def prefix() -> list[str]:
     entry = ""
     if platform.machine() != "aarch64":
         entry = _MAGIC.format(interpreter=find("qemu-aarch64-static"))
-    command = ["unshare", *flags, "--", "sh", "-c", _SCRIPT if entry else 'exec "$@"', entry]
+    # Whatever ends us ends the namespace: a killed build must not go on installing for minutes.
+    command = ["setpriv", "--pdeathsig", "KILL", "unshare", *flags, "--", "sh", "-c", _SCRIPT if entry else 'exec "$@"', entry]
     _check(command)
     return command
 

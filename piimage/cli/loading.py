@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 def load(source: Path, progress: Progress) -> Cluster:
     """The resolved cluster; raises `ConfigError` with every mistake that it found."""
     from piimage import resolve  # noqa: PLC0415 -- start-up time
+    from piimage.bases.known import known_facts, known_names  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import colour_wanted  # noqa: PLC0415 -- start-up time
     from piimage.report import render_text  # noqa: PLC0415 -- start-up time
 
-    loaded = resolve.load(source, env=os.environ)
+    loaded = resolve.load(
+        source, env=os.environ, facts=known_facts, bases=known_names(source.parent)
+    )
     if loaded.diagnostics:
         progress.say(render_text(loaded.diagnostics, colour=colour_wanted()).rstrip("\n"))
     return loaded.cluster

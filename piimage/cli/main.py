@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from piimage import __version__
 from piimage.cli import base, boot, build, schema, state, validate
 from piimage.errors import ConfigError, ExitCode, PiimageError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 app = typer.Typer(
     name="piimage",
@@ -60,6 +64,7 @@ def options(
 
 def main() -> None:
     """Run the command line; the only place that catches `PiimageError` and ends the process."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = app(standalone_mode=False)
     except PiimageError as error:
@@ -74,6 +79,11 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 -- the last resort: a report instead of a trace
         sys.exit(_unexpected(error))
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM cleans up as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _show(error: PiimageError) -> None:
