@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -24,7 +25,10 @@ def generate(comment: str) -> tuple[bytes, str]:
 
 def load(private: bytes) -> PrivateKey:
     """Read an OpenSSH private PEM; raises `ValueError` for anything but an unencrypted ed25519 key."""
-    key = serialization.load_ssh_private_key(private, password=None)
+    try:
+        key = serialization.load_ssh_private_key(private, password=None)
+    except (TypeError, UnsupportedAlgorithm) as error:  # locked by a passphrase; of an unknown kind
+        raise ValueError(str(error)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError("not an ed25519 key")  # noqa: TRY004 -- a value of the wrong kind in a file
     return key
@@ -49,13 +53,16 @@ def certify_host(ca: PrivateKey, public: str, key_id: str, principals: tuple[str
 
 
 def certifies(line: str, public: str, principals: tuple[str, ...], ca: PrivateKey) -> bool:
-    """Whether certificate `line` is `ca`'s word for `public` under exactly `principals`."""
+    """Whether certificate `line` is `ca`'s word for the host key `public` under exactly `principals` (sorted)."""
     try:
         certificate = serialization.load_ssh_public_identity(line.encode())
-    except ValueError:
+        if not isinstance(certificate, serialization.SSHCertificate):
+            return False
+        certificate.verify_cert_signature()
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return (
-        isinstance(certificate, serialization.SSHCertificate)
+        certificate.type is serialization.SSHCertificateType.HOST
         and _same(certificate.signature_key(), ca.public_key())
         and _same(certificate.public_key(), serialization.load_ssh_public_key(public.encode()))
         and tuple(sorted(p.decode() for p in certificate.valid_principals)) == principals

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from passlib.hash import sha512_crypt
 
 from piimage.errors import ConfigError
+from piimage.spec.fields import CRYPT
+from piimage.spec.references import passphrase_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +40,9 @@ def reveal(reference: SecretRef, env: Mapping[str, str], what: str) -> str:
         raise ConfigError(
             f"the file `{reference.value}` for {what} cannot be read: {error.strerror}"
         ) from error
-    return text.rstrip("\n")
+    except UnicodeDecodeError:  # its own words and its trace would hold the content
+        raise ConfigError(f"the file `{reference.value}` for {what} is not text") from None
+    return text.rstrip("\r\n")
 
 
 def password_hashes(
@@ -55,17 +59,19 @@ def password_hashes(
         if reference is None:
             continue
         secret = reveal(reference, env, f"the password of `{name}`")
-        if secret.startswith("$"):
+        # A clear text may begin with `$`: only what crypt(5) understands is a hash.
+        if reference.kind == "hash" or (reference.kind != "clear" and CRYPT.fullmatch(secret)):
             hashes[name] = secret
-        elif (
-            name in known
-            and known[name].startswith("$6$")
-            and sha512_crypt.verify(secret, known[name])
-        ):
-            hashes[name] = known[name]
-        else:
-            hashes[name] = _hashed(secret)
+            continue
+        if not secret.strip() or "\0" in secret or "\n" in secret:
+            raise ConfigError(f"the password of `{name}` is empty, or has more than one line")
+        hashes[name] = known[name] if _matches(secret, known.get(name, "")) else _hashed(secret)
     return hashes
+
+
+def _matches(secret: str, known: str) -> bool:
+    usable = CRYPT.fullmatch(known) is not None and known.startswith("$6$")
+    return usable and sha512_crypt.verify(secret, known)
 
 
 def _hashed(secret: str) -> str:
@@ -76,13 +82,14 @@ def _hashed(secret: str) -> str:
 
 def wifi_psk(cluster: Cluster, env: Mapping[str, str]) -> str | None:
     """The pre-shared key as 64 hex digits (IEEE 802.11i: PBKDF2-SHA1 over the SSID, 4096 rounds), or None."""
-    if cluster.wifi is None:
+    if cluster.wifi is None or not any(node.role.wifi for node in cluster.nodes):
         return None
     secret = reveal(cluster.wifi.psk, env, "the Wi-Fi passphrase")
     if _HEX_PSK.fullmatch(secret):
         return secret.lower()
-    if not 8 <= len(secret.encode()) <= 63 or not secret.isascii():  # noqa: PLR2004 -- IEEE 802.11i
-        raise ConfigError("the Wi-Fi passphrase must be 8 to 63 ASCII characters, or 64 hex digits")
+    problem = passphrase_problem(secret)
+    if problem:
+        raise ConfigError(problem)
     return hashlib.pbkdf2_hmac("sha1", secret.encode(), cluster.wifi.ssid.encode(), 4096, 32).hex()
 
 
@@ -108,4 +115,14 @@ def _key_file(path: Path, user: str) -> list[str]:
             f"the ssh key `{path}` of `{user}` cannot be read: {error.strerror}",
             hint="`ssh-keygen -t ed25519` makes one",
         ) from error
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    except UnicodeDecodeError:
+        raise ConfigError(f"the ssh key `{path}` of `{user}` is not text") from None
+    if "PRIVATE KEY" in text:
+        raise ConfigError(
+            f"`{path}` of `{user}` is a private key", hint=f"did you mean `{path}.pub`?"
+        )
+    return [
+        line.strip()
+        for line in text.splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]

@@ -17,15 +17,15 @@ import fcntl
 import json
 import os
 import shutil
-import tarfile
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from piimage import keys
+from piimage import keys, state_archive
 from piimage.components.contribution import HostKey, Secrets
+from piimage.disk.atomic import replacing, write_bytes, write_errors
 from piimage.errors import StateError
 from piimage.secrets import authorized_keys, password_hashes, wifi_psk
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from piimage.cluster import Cluster
 
 VERSION = 1
+#: What every state has; the rest is made where it is missing.
+_ALWAYS = ("state.json", "ca", "ca.pub", "id", "id.pub")
+_RESTORE = "bring it back from a backup with `piimage state import FILE`"
 
 
 def location(cluster_yaml: Path) -> Path:
@@ -54,7 +57,7 @@ class State:
         Raises `ConfigError` when a reference of cluster.yaml leads nowhere.
         """
         with self._locked():
-            ca = keys.load(self._read("ca"))
+            ca = self._ca()
             hosts = {
                 node.name: self._host_key(ca, node.name, self._principals(cluster, node.name))
                 for node in cluster.nodes
@@ -70,6 +73,24 @@ class State:
                 psk=wifi_psk(cluster, env),
                 authorized_keys=authorized_keys(cluster),
             )
+
+    def check(self) -> str:
+        """The name of the cluster that this state is of; raises `StateError` unless it is whole and ours to read."""
+        for name in _ALWAYS:
+            self._read(name)
+        meta = self._json("state.json")
+        if meta.get("version") != VERSION or not isinstance(meta.get("cluster"), str):
+            raise StateError(f"`{self.path}` is not a state of this version of piimage")
+        self._ca()
+        return str(meta["cluster"])
+
+    def _ca(self) -> keys.PrivateKey:
+        try:
+            return keys.load(self._read("ca"))
+        except ValueError as error:
+            raise StateError(
+                f"`{self.path / 'ca'}` is not an ssh key of piimage", hint=_RESTORE
+            ) from error
 
     @staticmethod
     def _principals(cluster: Cluster, name: str) -> tuple[str, ...]:
@@ -98,8 +119,16 @@ class State:
         )
 
     def _known_hashes(self) -> dict[str, str]:
-        path = self.path / "passwords.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        if not (self.path / "passwords.json").exists():
+            return {}
+        return {name: str(value) for name, value in self._json("passwords.json").items()}
+
+    def _json(self, name: str) -> dict[str, Any]:
+        with suppress(ValueError):
+            found = json.loads(self._read(name))
+            if isinstance(found, dict):
+                return found
+        raise StateError(f"`{self.path / name}` is damaged", hint=_RESTORE)
 
     def _write_pair(self, name: str, comment: str) -> None:
         private, public = keys.generate(comment)
@@ -111,28 +140,27 @@ class State:
             return (self.path / name).read_bytes()
         except FileNotFoundError as error:
             raise StateError(
-                f"the state directory `{self.path}` has no `{name}`",
-                hint="bring it back from a backup with `piimage state import FILE`",
+                f"the state directory `{self.path}` has no `{name}`", hint=_RESTORE
+            ) from error
+        except OSError as error:
+            raise StateError(
+                f"`{self.path / name}` cannot be read: {(error.strerror or str(error)).lower()}",
+                hint="it belongs to whoever ran the first build: run piimage as that user",
             ) from error
 
     def _write(self, name: str, content: bytes, *, mode: int = 0o600) -> None:
         """Write whole or not at all."""
         path = self.path / name
-        if path.exists() and path.read_bytes() == content:
+        if path.exists() and self._read(name) == content:
             return
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).rename(path)
+        with write_errors(path):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_bytes(path, content, mode=mode)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Two builds at once must not make two keys for one node."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -153,93 +181,96 @@ def open_state(cluster: Cluster, *, create: bool = True) -> State:
                 f"there is no state directory `{path}`, and `--require-state` forbids making one",
                 hint="bring it here with `piimage state import FILE`",
             )
-        return init(cluster)
+        with suppress(_ThereAlreadyError):  # another process was quicker: its state is as good
+            return init(cluster)
     _check_private(path)
-    meta = json.loads(State(path)._read("state.json"))  # noqa: SLF001 -- same module
-    if meta.get("cluster") != cluster.name:
+    state = State(path)
+    name = state.check()
+    if name != cluster.name:
         raise StateError(
-            f"`{path}` is the state of cluster `{meta.get('cluster')}`, not of `{cluster.name}`",
+            f"`{path}` is the state of cluster `{name}`, not of `{cluster.name}`",
             hint="move it away, or give the cluster its old name back",
         )
-    return State(path)
+    return state
 
 
 def init(cluster: Cluster) -> State:
     """Make a new state directory, whole or not at all; raises `StateError` if there is one already."""
     path = location(cluster.source)
-    if path.exists():
-        raise StateError(f"there is a state directory `{path}` already", hint="nothing was changed")
-    draft = State(Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")))
-    try:
-        draft._write_pair("ca", f"{cluster.name} host CA")  # noqa: SLF001 -- same module
-        draft._write_pair("id", f"{cluster.name} cluster key")  # noqa: SLF001 -- same module
-        (draft.path / "hosts").mkdir(mode=0o700)
+    with _draft(path) as draft:
+        made = State(draft)
+        made._write_pair("ca", f"{cluster.name} host CA")  # noqa: SLF001 -- same module
+        made._write_pair("id", f"{cluster.name} cluster key")  # noqa: SLF001 -- same module
+        (draft / "hosts").mkdir(mode=0o700)
         meta = {"version": VERSION, "cluster": cluster.name}
-        draft._write("state.json", json.dumps(meta, indent=1).encode() + b"\n")  # noqa: SLF001 -- same module
-        draft.path.rename(path)
-    except BaseException:
-        shutil.rmtree(draft.path, ignore_errors=True)
-        raise
+        made._write("state.json", json.dumps(meta, indent=1).encode() + b"\n")  # noqa: SLF001 -- same module
     return State(path)
 
 
 def export(cluster: Cluster, target: Path) -> None:
-    """Write the state as a tar file that only the caller may read (0600)."""
+    """Write the state as a tar file that only the caller may read (0600).
+
+    Raises `StateError` if there is a file of that name: it may be the only copy of an older state.
+    """
     state = open_state(cluster, create=False)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
-            for path in sorted(state.path.rglob("*")):
-                tar.add(path, arcname=str(path.relative_to(state.path)), recursive=False)
-        Path(temporary).rename(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    if target.exists():
+        raise StateError(
+            f"there is a file `{target}` already", hint="choose another name; nothing was changed"
+        )
+    with state._locked(), replacing(target, mode=0o600) as partial:  # noqa: SLF001 -- same module
+        state_archive.write(state.path, partial)
 
 
 def import_(cluster: Cluster, source: Path) -> State:
     """Unpack an exported state beside cluster.yaml; raises `StateError` if one is there or the file is not one."""
     path = location(cluster.source)
-    if path.exists():
-        raise StateError(
-            f"there is a state directory `{path}` already",
-            hint="move it away first; nothing was changed",
-        )
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    try:
-        _unpack(source, draft)
-        meta = json.loads((draft / "state.json").read_bytes())
-        if meta.get("cluster") != cluster.name:
+    contents = state_archive.read(source)
+    with _draft(path) as draft:
+        state = State(draft)
+        for name, content in contents.items():
+            mode = 0o644 if name.endswith(".pub") else 0o600
+            state._write(name, content, mode=mode)  # noqa: SLF001 -- same module
+        try:
+            name = state.check()
+        except StateError as error:
+            raise StateError(f"`{source}` is not an exported state, or not a whole one") from error
+        if name != cluster.name:
             raise StateError(
-                f"`{source}` is the state of cluster `{meta.get('cluster')}`, not of `{cluster.name}`"
+                f"`{source}` is the state of cluster `{name}`, not of `{cluster.name}`"
             )
-        draft.rename(path)
-    except (tarfile.TarError, FileNotFoundError, json.JSONDecodeError) as error:
-        raise StateError(f"`{source}` is not an exported state: {error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return State(path)
 
 
-def _unpack(source: Path, target: Path) -> None:
-    """Take regular files one or two levels deep, nothing else: the file may come from anywhere."""
-    with tarfile.open(source) as tar:
-        for member in tar:
-            parts = PurePosixPath(member.name).parts
-            if member.isdir() and len(parts) == 1:
-                (target / parts[0]).mkdir(mode=0o700, exist_ok=True)
-                continue
-            content = tar.extractfile(member) if member.isfile() else None
-            if content is None or not 1 <= len(parts) <= 2 or ".." in parts or parts[0] == "/":  # noqa: PLR2004 -- see docstring
-                raise StateError(f"`{source}` is not an exported state: it holds `{member.name}`")
-            path = target.joinpath(*parts)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            path.write_bytes(content.read())
-            path.chmod(0o644 if path.suffix == ".pub" else 0o600)
+class _ThereAlreadyError(StateError):
+    """A state directory that may not be made because there is one."""
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """An empty private directory that becomes `path` when the block ends without an exception."""
+    there = _ThereAlreadyError(
+        f"there is a state directory `{path}` already",
+        hint="move it away first; nothing was changed",
+    )
+    if path.exists():
+        raise there
+    with write_errors(path):
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    try:
+        yield draft
+        with write_errors(path):
+            try:
+                draft.rename(path)
+            except OSError as error:
+                raise (there if path.exists() else error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _check_private(path: Path) -> None:
     """Refuse a state that others can read, as ssh refuses such a key."""
+    if not path.is_dir():
+        raise StateError(f"`{path}` is in the place of the state directory, and is not one")
     if path.stat().st_mode & 0o077:
         raise StateError(
             f"the state directory `{path}` can be read by others",
