@@ -1,0 +1,159 @@
+"""What a card boots: kernel, initrd, device trees and command line, as its config.txt names them.
+
+`layout` is pure; `read_card` and `extract` read the artifact's FAT without an appliance.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from piimage.disk import ext4, fat
+from piimage.disk.table import read_table
+from piimage.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_CONFIG = "config.txt"
+#: An initrd with all modules and firmware was seen at 90 MiB.
+_LIMIT = 512 << 20
+#: Filters of config.txt that hold for every 64-bit board; lines below any other concern one board.
+_FILTERS = ("all",)
+_MACHINE_ID = "/etc/machine-id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Names on the firmware partition, from its root; `initrd` is None where there is none."""
+
+    kernel: str
+    initrd: str | None
+    cmdline: str
+    dtbs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """An artifact: `size` and `root_start` in bytes, `cmdline` without newline, `machine_id` as it lies there."""
+
+    image: Path
+    size: int
+    firmware_start: int
+    root_start: int
+    layout: Layout
+    cmdline: str
+    machine_id: str
+
+
+def layout(config: str, names: Iterable[str]) -> Layout:
+    """What the firmware would load, from config.txt and the names of all files beside it.
+
+    Only settings that hold for all boards count. Raises `ImageError` when no kernel is there.
+    """
+    files = {name.strip("/"): name.strip("/") for name in names}
+    settings = _settings(config)
+    prefix = settings.get("os_prefix", "")
+    kernel = prefix + settings.get("kernel", "kernel8.img")
+    if kernel not in files:
+        raise ImageError(
+            f"the firmware partition has no kernel `{kernel}`, which its config.txt names"
+        )
+    initrd = settings.get("initramfs", "").split()[:1]
+    if not initrd and settings.get("auto_initramfs") == "1":
+        initrd = [
+            settings.get("kernel", "kernel8.img").replace("kernel", "initramfs").replace(".img", "")
+        ]
+    found = prefix + initrd[0] if initrd else None
+    if found is not None and found not in files:
+        raise ImageError(
+            f"the firmware partition has no initrd `{found}`, which its config.txt names"
+        )
+    return Layout(
+        kernel=kernel,
+        initrd=found,
+        cmdline=_prefixed(files, prefix, settings.get("cmdline", "cmdline.txt")),
+        dtbs=tuple(
+            sorted(
+                name for name in files if name.endswith(".dtb") and "/overlays/" not in f"/{name}"
+            )
+        ),
+    )
+
+
+def _prefixed(files: dict[str, str], prefix: str, name: str) -> str:
+    """The firmware takes a file without the prefix when there is none with it."""
+    return prefix + name if prefix + name in files else name
+
+
+def _settings(config: str) -> dict[str, str]:
+    """`key=value` and `initramfs NAME` lines outside filters of single boards; the last one wins."""
+    found: dict[str, str] = {}
+    active = True
+    for raw in config.splitlines():
+        line = raw.partition("#")[0].strip()
+        if line.startswith("["):
+            active = line.strip("[]").strip().lower() in _FILTERS
+        elif active and line:
+            key, _, value = line.partition("=") if "=" in line else line.partition(" ")
+            found[key.strip()] = value.strip()
+    return found
+
+
+def read_card(image: Path) -> Card:
+    """Read an artifact; raises `ImageError` for one that has no firmware partition, kernel or command line."""
+    table = read_table(image)
+    parts = [p for p in table.partitions if p.filesystem is not None]
+    firmware = next((p for p in parts if p.filesystem and p.filesystem.type == "vfat"), None)
+    if firmware is None:
+        raise ImageError(f"`{image.name}` has no firmware partition")
+    root = next((p for p in parts if p.number > firmware.number), None)
+    names = list(fat.list_tree(image, firmware.start))
+    texts = fat.read_files(image, firmware.start, [_CONFIG])
+    place = layout(texts.get(_CONFIG, b"").decode(errors="replace"), names)
+    content = fat.read_files(image, firmware.start, [place.cmdline]).get(place.cmdline, b"")
+    cmdline = content.decode(errors="surrogateescape").strip().partition("\n")[0].strip()
+    if not cmdline:
+        raise ImageError(f"the firmware partition of `{image.name}` has no kernel command line")
+    is_ext4 = root is not None and root.filesystem is not None and root.filesystem.type == "ext4"
+    return Card(
+        image=image,
+        size=table.size,
+        firmware_start=firmware.start,
+        root_start=root.start if root is not None else firmware.start + firmware.size,
+        layout=place,
+        cmdline=cmdline,
+        machine_id=_machine_id(image, root.start) if root is not None and is_ext4 else "",
+    )
+
+
+def _machine_id(image: Path, start: int) -> str:
+    return (
+        ext4.read_files(image, start, [_MACHINE_ID])
+        .get(_MACHINE_ID, b"")
+        .decode(errors="replace")
+        .strip()
+    )
+
+
+def device_tree(names: Iterable[str], patterns: Iterable[str]) -> str:
+    """The first of `names` that matches the first pattern that any matches; raises `ImageError`."""
+    known = list(names)
+    for pattern in patterns:
+        for name in known:
+            if re.fullmatch(pattern, PurePosixPath(name).name):
+                return name
+    raise ImageError("the firmware partition has no device tree of a Raspberry Pi 3 Model B")
+
+
+def extract(card: Card, name: str, directory: Path) -> Path:
+    """Copy a file of the firmware partition into `directory`; returns the copy."""
+    content = fat.read_files(card.image, card.firmware_start, [name], limit=_LIMIT).get(name)
+    if content is None:
+        raise ImageError(f"the firmware partition of `{card.image.name}` has no file `{name}`")
+    target = directory / PurePosixPath(name).name
+    target.write_bytes(content)
+    return target

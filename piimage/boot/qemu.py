@@ -1,0 +1,167 @@
+"""A running QEMU: started so that it cannot outlive us, watched by its console, switched off by its power button."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from piimage.boot.console import Console, clean
+from piimage.boot.machine import Accel
+from piimage.errors import RehearsalError
+from piimage.run import PIPE, find, process, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from piimage.progress import Task
+    from piimage.run import Process
+
+#: Seconds between two looks at the console.
+_PAUSE = 0.5
+_SHOWN = 12
+_CPU = "cortex-a72"
+
+
+class Vm:
+    """A started machine. Times are seconds since its start."""
+
+    def __init__(self, child: Process, console: Console, messages: Path) -> None:
+        self._child = child
+        self.console = console
+        self._messages = messages
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running."""
+        return time.monotonic() - self._began
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU is still there."""
+        return self._child.poll() is None
+
+    def await_login(self, name: str, *, limit: float, task: Task) -> float:
+        """Wait for the login prompt of `name`; returns when it came.
+
+        Raises `RehearsalError` with the last console lines when it did not come within `limit` seconds,
+        when it has another name, or as soon as the console or QEMU's end say that it never will.
+        """
+        while True:
+            fresh = self.console.read()
+            prompt = self.console.prompt()
+            if prompt is not None:
+                break
+            trouble = self.console.trouble()
+            if trouble is not None:
+                raise self.failure(trouble)
+            self._check_alive(f"before the login prompt of `{name}` came")
+            if self.seconds > limit:
+                raise self.failure(f"no login prompt of `{name}` came within {limit:.0f} s")
+            if fresh:
+                task.note(f"{self.seconds:.0f} s: {self.console.newest()[:100]}")
+            time.sleep(_PAUSE)
+        if prompt != name:
+            raise self.failure(f"the login prompt says `{prompt}`, not `{name}`")
+        return self.seconds
+
+    def power_down(self, *, limit: float, task: Task) -> float:
+        """Press the power button and wait for QEMU to end; returns how long it took.
+
+        Raises `RehearsalError` when the node is still running after `limit` seconds.
+        """
+        began = self.seconds
+        self._command("system_powerdown")
+        while self.running:
+            if self.console.read():
+                task.note(self.console.newest()[:100])
+            if self.seconds - began > limit:
+                raise self.failure(f"the node did not switch off within {limit:.0f} s")
+            time.sleep(_PAUSE)
+        self.console.read()
+        return self.seconds - began
+
+    def wait_while_running(self) -> None:
+        """Return once the machine has ended by itself."""
+        while self.running:
+            time.sleep(_PAUSE)
+
+    def failure(self, words: str) -> RehearsalError:
+        """The error that says `words` and shows how the console ended."""
+        self.console.read()
+        lines = [line[:160] for line in self.console.last(_SHOWN)]
+        shown = "".join(f"\n    {line}" for line in lines) or "\n    (the console stayed empty)"
+        return RehearsalError(
+            f"{words}{shown}", hint=f"the whole console is in {self.console.path}"
+        )
+
+    def _check_alive(self, when: str) -> None:
+        if self.running:
+            return
+        self.console.read()
+        status = self._child.returncode
+        text = self._messages.read_text(encoding="utf-8", errors="replace")
+        said = [line for line in clean(text).splitlines() if line.strip() and '"QMP"' not in line]
+        words = f": {said[-1]}" if said and status else ""
+        how = f"with status {status}{words}" if status else "by itself (a reboot or a shutdown)"
+        raise self.failure(f"QEMU ended {how} {when}")
+
+    def _command(self, name: str) -> None:
+        """Send a QMP command; its answer goes to the file of messages."""
+        stdin = self._child.stdin
+        if stdin is None:
+            return
+        try:
+            stdin.write(b'{"execute": "%s"}\n' % name.encode())
+            stdin.flush()
+        except BrokenPipeError:
+            return
+
+
+@contextmanager
+def start(argv: Sequence[str], console: Path, messages: Path) -> Iterator[Vm]:
+    """A machine that ends with the block, and with us however we end; its console goes to the file `console`.
+
+    QMP is on standard input. A session of its own keeps a Ctrl-C from reaching QEMU before us. Raises
+    `MissingToolError` when there is no QEMU.
+    """
+    console.write_bytes(b"")
+    words = ["setpriv", "--pdeathsig", "KILL", "--", find(argv[0]), *argv[1:]]
+    with (
+        messages.open("wb") as said,
+        process(words, stdin=PIPE, stdout=said, stderr=said, new_session=True) as child,
+    ):
+        vm = Vm(child, Console(console), messages)
+        vm._command("qmp_capabilities")  # noqa: SLF001 -- same module
+        try:
+            yield vm
+        finally:
+            vm.console.read()
+            vm.console.close()
+
+
+def overlay(artifact: Path, target: Path, size: int) -> None:
+    """A qcow2 of `size` bytes over the raw `artifact`, which is only read."""
+    target.unlink(missing_ok=True)
+    backing = artifact.resolve()
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, target, str(size)])
+
+
+def accelerator(host: str, *, usable: bool) -> Accel:
+    """KVM when the host (`platform.machine()`) is a 64-bit ARM, may use it, and QEMU really starts with it; else TCG.
+
+    A CPU is always named: QEMU's default `max` emulates pointer authentication at several times the cost.
+    """
+    if host in ("aarch64", "arm64") and usable and _kvm_starts():
+        return Accel("kvm", "host")
+    return Accel("tcg", _CPU)
+
+
+def _kvm_starts() -> bool:
+    """/dev/kvm may be there and QEMU still crash: only a start tells."""
+    words = ["qemu-system-aarch64", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
+    words += ["-M", "virt,gic-version=host", "-cpu", "host", "-accel", "kvm"]
+    commands = b'{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n'
+    return run(words, stdin=commands, check=False, timeout=30).returncode == 0

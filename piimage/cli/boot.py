@@ -1,0 +1,176 @@
+"""`piimage boot`: rehearse a node's image in QEMU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from piimage.boot.guest import Access
+    from piimage.boot.qemu import Vm
+    from piimage.boot.rehearsal import Options, Stage
+    from piimage.boot.report import Rehearsal
+    from piimage.cluster import Cluster, Node
+    from piimage.progress import Progress
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def boot(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True),
+    ] = Path("cluster.yaml"),
+    *,
+    node: Annotated[
+        str, typer.Option("--node", "-n", metavar="NODE", help="The node, by number or name.")
+    ],
+    machine: Annotated[
+        str,
+        typer.Option(
+            metavar="virt|raspi3b",
+            help="virt asks the node from inside; raspi3b sees whether the card boots a Pi 3.",
+        ),
+    ] = "virt",
+    disk_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Size of the card, such as 8G. [default: image + 1 GiB]"),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="How long to wait for each stage.")
+    ] = 900,
+    memory: Annotated[
+        int, typer.Option(metavar="MIB", min=256, help="Memory of `virt`; raspi3b has 1024.")
+    ] = 1024,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave it running until Ctrl-C, and say how to log in.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where the images are. [default: dist/CLUSTER]"
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Start a node's image in QEMU and check from inside that it is what cluster.yaml says.
+
+    The image itself is only read. Example: piimage boot --node 3
+    """
+    from piimage.boot import rehearsal  # noqa: PLC0415 -- start-up time
+    from piimage.boot.machine import Machine  # noqa: PLC0415 -- start-up time
+    from piimage.cli.build import _chosen  # noqa: PLC0415 -- start-up time
+    from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+
+    if machine not in list(Machine):
+        raise typer.BadParameter(f"`{machine}` is not a machine; one of {', '.join(Machine)}")
+    options = rehearsal.Options(
+        machine=Machine(machine),
+        timeout=timeout,
+        disk_size=_bytes(disk_size) if disk_size else None,
+        memory=memory,
+    )
+    progress = progress_for(json_output=json_output, quiet=quiet)
+    cluster = load(source, progress)
+    (chosen,) = _chosen(cluster, [node])
+    directory = output or source.parent / "dist" / cluster.name
+    stage = _stage(cluster, chosen, directory, progress, options, keep=keep)
+    result = rehearsal.rehearse(stage, directory)
+    report = rehearsal.directory(directory, chosen, options.machine) / rehearsal.REPORT
+    if json_output:
+        print(json.dumps(result.to_json(), indent=2))  # noqa: T201 -- cli prints
+    result.check(report)
+    if not json_output:
+        _tell(result, report)
+
+
+def _stage(
+    cluster: Cluster,
+    node: Node,
+    directory: Path,
+    progress: Progress,
+    options: Options,
+    *,
+    keep: bool,
+) -> Stage:
+    """What the rehearsal needs; raises `PiimageError` when the image or the state is not there."""
+    from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
+    from piimage.boot import rehearsal  # noqa: PLC0415 -- start-up time
+    from piimage.errors import PiimageError, StateError  # noqa: PLC0415 -- start-up time
+    from piimage.state import location, open_state  # noqa: PLC0415 -- start-up time
+
+    artifact = directory / f"{node.name}.img"
+    if not artifact.is_file():
+        raise PiimageError(
+            f"there is no image `{artifact}`", hint=f"`piimage build --node {node.number}` makes it"
+        )
+    if not location(cluster.source).exists():
+        raise StateError(
+            f"there is no state directory `{location(cluster.source)}`, whose key opens the node's door",
+            hint="bring it here with `piimage state import FILE`",
+        )
+    state = open_state(cluster, create=False)
+    asked, build, stale = rehearsal.promised(
+        cluster,
+        node,
+        store=Store(progress=progress),
+        state=state,
+        env=os.environ,
+        output=directory,
+    )
+    if stale:
+        progress.warn(f"{stale}; `piimage build --node {node.number}` makes it anew")
+    return rehearsal.Stage(
+        cluster=cluster,
+        node=node,
+        artifact=artifact,
+        state=state,
+        asked=asked,
+        build=build,
+        progress=progress,
+        options=options,
+        hold=_holder(progress) if keep else None,
+    )
+
+
+def _holder(progress: Progress) -> Callable[[Access | None, Vm], None]:
+    """Keeps the node running until Ctrl-C, or until it switches itself off."""
+
+    def hold(access: Access | None, vm: Vm) -> None:
+        how = access.command if access else f"tail -f {vm.console.path}"
+        progress.say(f"running until Ctrl-C: `{how}`")
+        try:
+            vm.wait_while_running()
+        except KeyboardInterrupt:
+            progress.say("switching off")
+
+    return hold
+
+
+def _bytes(text: str) -> int:
+    """`8G`, `4096M`, or plain bytes; raises `BadParameter`."""
+    found = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise typer.BadParameter(f"`{text}` is not a size; write one such as 8G or 4096M")
+    return int(found[1]) * _UNITS[found[2].upper()]
+
+
+def _tell(result: Rehearsal, report: Path) -> None:
+    """What was asked and found, in a few lines."""
+    kept = sum(finding.ok is True for finding in result.findings)
+    took = ", ".join(
+        f"{name.replace('_', ' ')} {seconds:.0f} s" for name, seconds in result.timings.items()
+    )
+    print(f"{result.node}: {kept} checks passed on `{result.machine}` ({took})  {report}")  # noqa: T201 -- cli prints
+    for finding in result.findings:
+        if finding.ok is None:
+            print(f"{finding.name}: {finding.found}")  # noqa: T201 -- cli prints
