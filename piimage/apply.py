@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from piimage.progress import Progress
 
 #: Part of every variant's id: raise it whenever the same Delta would give other bytes.
-APPLY_VERSION = 1
+APPLY_VERSION = 2
+#: Linux takes 128 KiB in one argument (MAX_ARG_STRLEN).
+_MAX_SCRIPT = 100_000
+_HEAD = "set -e\n"
+#: User and group numbers in no distribution's range (systemd's table ends at 0x7fffffff).
+_NOBODYS = 0x7FFF_0000
 
 
 def apply(image: Path, delta: Delta, facts: Facts, progress: Progress) -> None:
@@ -39,8 +44,8 @@ def apply(image: Path, delta: Delta, facts: Facts, progress: Progress) -> None:
                     )
                 appliance.mount(number, mountpoint, filesystem.type)
         with progress.step("moving and removing files"):
-            script = "\n".join(["set -e", *_commands(delta)])
-            appliance.script(script)
+            for script in _scripts(_commands(delta)):
+                appliance.script(script)
         for mountpoint in sorted(facts.mounts):
             _send(appliance, mountpoint, delta, facts, progress)
 
@@ -74,19 +79,8 @@ def _home(path: str, facts: Facts) -> str:
 def _members(
     entries: Iterable[tuple[str, Entry]], mountpoint: str, facts: Facts
 ) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Tar members relative to the mount point; parents that the image lacks come first, as root's 0755."""
-    made = {path for path, entry in entries if isinstance(entry, Directory)}
+    """Tar members relative to the mount point. Parents that the image lacks are tar's to make, as root's 0755."""
     for path, entry in entries:
-        for parent in _parents(path):
-            if (
-                parent not in made
-                and not facts.has(parent)
-                and parent != mountpoint
-                and _home(parent, facts) == mountpoint
-                and _under(parent, mountpoint)
-            ):
-                made.add(parent)
-                yield _info(parent, mountpoint, Directory(), facts), b""
         match entry:
             case File():
                 yield _info(path, mountpoint, entry, facts), entry.content
@@ -118,11 +112,28 @@ def _info(path: str, mountpoint: str, entry: Entry, facts: Facts) -> tarfile.Tar
     return info
 
 
+def _scripts(lines: Iterable[str]) -> Iterator[str]:
+    """The lines in as many scripts as it takes: the appliance hands each to its shell as one argument."""
+    script = _HEAD
+    for line in lines:
+        if len(script.encode()) + len(line.encode()) > _MAX_SCRIPT:
+            yield script
+            script = _HEAD
+        script += line + "\n"
+    yield script
+
+
 def _commands(delta: Delta) -> Iterator[str]:
     """Shell lines for the appliance: trees first, then removals, then paths that change their kind."""
-    for path, entry in delta:
-        if isinstance(entry, Tree):
-            yield from _moving(path, entry)
+    trees = [(path, entry) for path, entry in delta if isinstance(entry, Tree)]
+    for path, tree in trees:
+        yield from _moving(path, tree)
+    for flag, command, pairs in (
+        ("uid", "chown", [pair for _, tree in trees for pair in tree.uid_map]),
+        ("gid", "chgrp", [pair for _, tree in trees for pair in tree.gid_map]),
+    ):
+        for old, new in _steps(pairs):
+            yield f"find /sysroot -xdev -{flag} {old} -exec {command} -h {new} {{}} +"
     for path, entry in delta:
         place = shlex.quote(f"/sysroot{path}")
         is_directory = f"[ -d {place} ] && [ ! -L {place} ]"
@@ -132,20 +143,33 @@ def _commands(delta: Delta) -> Iterator[str]:
             case File() | Slot() | Symlink():
                 yield f"if {is_directory}; then rm -rf {place}; fi"
             case Directory():
-                yield f"{is_directory} || rm -f {place}"
+                yield f"{{ {is_directory}; }} || rm -f {place}"
             case Tree():
                 pass
 
 
 def _moving(path: str, tree: Tree) -> Iterator[str]:
-    """Move a tree, then give every inode with an old number the new one."""
+    """Move a tree, onto nothing or onto an empty directory."""
+    if tree.source == path:
+        return
     source, target = (shlex.quote(f"/sysroot{p}") for p in (tree.source, path))
-    if tree.source != path:
-        yield f"test ! -e {target}"
-        yield f"mv {source} {target}"
-    for flag, command, pairs in (("uid", "chown", tree.uid_map), ("gid", "chgrp", tree.gid_map)):
-        for old, new in pairs:
-            yield f"find /sysroot -xdev -{flag} {old} -exec {command} -h {new} {{}} +"
+    message = shlex.quote(f"{path} is there already and not empty")
+    yield f"mkdir -p {shlex.quote('/sysroot' + path.rsplit('/', 1)[0])}"
+    yield f"if [ -d {target} ]; then rmdir {target} || true; fi"
+    yield f"if [ -e {target} ] || [ -L {target} ]; then echo {message} >&2; exit 1; fi"
+    yield f"mv {source} {target}"
+
+
+def _steps(pairs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """One change of numbers as a sequence: through numbers that nobody has where it is a swap or a chain."""
+    pairs = list(dict.fromkeys(pairs))
+    if not {old for old, _ in pairs} & {new for _, new in pairs}:
+        yield from pairs
+        return
+    for at, (old, _) in enumerate(pairs):
+        yield old, _NOBODYS + at
+    for at, (_, new) in enumerate(pairs):
+        yield _NOBODYS + at, new
 
 
 def _check_parents(delta: Delta, facts: Facts) -> None:

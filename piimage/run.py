@@ -178,7 +178,7 @@ def failure(result: Result) -> ToolFailedError:
     name = Path(result.argv[0]).name
     code = result.returncode
     if code < 0:
-        ending = f"was killed by {signal.Signals(-code).name}"
+        ending = f"was killed by {_signal(-code)}"
     elif code == 127:  # noqa: PLR2004 -- the shell's and env's own "not found"
         ending = "could not start a program it needs (exit status 127)"
     else:
@@ -186,6 +186,14 @@ def failure(result: Result) -> ToolFailedError:
     words = (result.stderr or result.stdout).decode(errors="replace").strip().splitlines()[-6:]
     detail = "".join(f"\n    {line}" for line in words)
     return ToolFailedError(f"`{name}` {ending}{detail}")
+
+
+def _signal(number: int) -> str:
+    """The signal's name; real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:

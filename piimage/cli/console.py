@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 #: Seconds between two lines about the same step where there is no terminal to redraw.
 _EVERY = 15.0
+#: Where a terminal does not say how wide it is (serial lines).
+_COLUMNS = 80
 
 
 def progress_for(*, json_output: bool = False, quiet: bool = False) -> Progress:
@@ -158,7 +160,7 @@ class Live(Plain):
 
     def _draw(self, line: _Line) -> None:
         self._drawn = time.monotonic()
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
         text = f"{'  ' * (len(self._open) - 1)}… {line.status()}"
         self._write("\r\x1b[K" + text[: columns - 1])
 

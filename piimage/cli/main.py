@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -15,7 +16,10 @@ import typer
 
 from piimage import __version__
 from piimage.cli import base, boot, build, schema, state, validate
-from piimage.errors import ConfigError, ExitCode, PiimageError
+from piimage.errors import ConfigError, ExitCode, PiimageError, WriteFailedError
+
+#: What full disks, quotas and file-size limits answer.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -70,14 +74,20 @@ def main() -> None:
     except PiimageError as error:
         _show(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written was left", file=sys.stderr)  # noqa: T201 -- cli prints
-        sys.exit(ExitCode.INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        status = ExitCode.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FAILED)
+    except OSError as error:
+        if error.errno not in _FULL:
+            sys.exit(_unexpected(error))
+        _show(WriteFailedError(f"no room left on the disk: {error}", hint="free some space"))
+        sys.exit(ExitCode.WRITE_ERROR)
     except Exception as error:  # noqa: BLE001 -- the last resort: a report instead of a trace
         sys.exit(_unexpected(error))
+    if status == ExitCode.INTERRUPTED:  # typer's own way to tell of Ctrl-C
+        print("interrupted; nothing half-written was left", file=sys.stderr)  # noqa: T201 -- cli prints
     sys.exit(status if isinstance(status, int) else 0)
 
 
