@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from piimage import __version__, artifact, plan, stamping, variant
+from piimage.disk.atomic import write_errors
 from piimage.errors import PiimageError
 from piimage.state import open_state
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from piimage.bases.record import Base
     from piimage.bases.store import Store
     from piimage.cluster import Cluster, Node, Role
+    from piimage.components.contribution import Secrets
     from piimage.plan import VariantPlan
     from piimage.progress import Progress
     from piimage.variant import Variant
@@ -73,32 +77,31 @@ class Build:
         self, nodes: Sequence[Node], *, env: Mapping[str, str], require_state: bool = False
     ) -> BuildResult:
         """Build `nodes`; raises a `PiimageError` and leaves nothing half-made when something fails."""
+        self._manifest()  # another cluster's directory is refused before anything is done
         plans = self._plan(nodes)
         state = open_state(self.cluster, create=not require_state)
         secrets = state.secrets(self.cluster, env)
-        artifact.prepare(self.output)
-        self.output.chmod(0o700)
         for role, (base, planned) in plans.items():
             made = variant.ensure(base, planned, cache=self.store, progress=self.progress)
             self._roles[role] = _Role(base, planned, made)
         self._name_variants()
+        self._prepare()
+        with self.store.lock(f"output-{self._output_id()}"):
+            return self._publish(nodes, secrets)
+
+    def _publish(self, nodes: Sequence[Node], secrets: Secrets) -> BuildResult:
+        """Everything that the output directory gets; what is replaced leaves the manifest first."""
         manifest = self._manifest()
+        stamps = [self._stamp_plan(node, secrets) for node in nodes]
+        self._forget(stamps, manifest)
         if self.fmt is None:
             self._publish_variants(manifest)
         results = []
         with self.progress.step(f"stamping {len(nodes)} node{'s' * (len(nodes) != 1)}") as task:
-            for node in nodes:
-                task.note(node.name)
-                made_role = self._roles[node.role]
-                stamped = plan.plan_stamp(
-                    self.cluster,
-                    node,
-                    made_role.base.facts,
-                    made_role.plan,
-                    made_role.variant.id,
-                    secrets,
-                )
-                results.append(self._node(node, made_role, stamped, manifest))
+            for stamped in stamps:
+                task.note(stamped.node.name)
+                role = self._roles[stamped.node.role]
+                results.append(self._node(stamped.node, role, stamped, manifest))
         path = self._write_manifest(manifest)
         deferred = dict.fromkeys(s for role in self._roles.values() for s in role.plan.deferred)
         return BuildResult(self.output, path, tuple(results), tuple(deferred))
@@ -107,9 +110,41 @@ class Build:
         """Everything that can go wrong without an appliance goes wrong here, before anything is written."""
         plans: dict[Role, tuple[Base, VariantPlan]] = {}
         for role in dict.fromkeys(node.role for node in nodes):
-            base = self.store.base(role.base, directory=self.cluster.directory)
+            base = self.store.base(
+                role.base, directory=self.cluster.directory, sha256=role.base_sha256
+            )
             plans[role] = (base, plan.plan_variant(self.cluster, role, base.facts))
         return plans
+
+    def _prepare(self) -> None:
+        """The output directory: private when we make it, as it was when the user had it before."""
+        with write_errors(self.output):
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self.output.mkdir(mode=0o700, exist_ok=True)
+        artifact.prepare(self.output)
+
+    def _output_id(self) -> str:
+        return hashlib.sha256(os.fsencode(self.output.resolve())).hexdigest()[:16]
+
+    def _stamp_plan(self, node: Node, secrets: Secrets) -> plan.StampPlan:
+        role = self._roles[node.role]
+        return plan.plan_stamp(
+            self.cluster, node, role.base.facts, role.plan, role.variant.id, secrets
+        )
+
+    def _forget(self, stamps: Sequence[plan.StampPlan], manifest: dict[str, Any]) -> None:
+        """Take what will be replaced out of the manifest on disk: killed in between, it must not lie."""
+        before = json.dumps(manifest)
+        kind = self.fmt or "stamp"
+        for stamped in stamps:
+            known = manifest["nodes"].get(stamped.node.name, {})
+            if known.get(kind) != stamped.build:
+                known.pop(kind, None)
+        for made in self._roles.values() if self.fmt is None else ():
+            if manifest["variants"].get(made.name, {}).get("id") != made.variant.id:
+                manifest["variants"].pop(made.name, None)
+        if json.dumps(manifest) != before:
+            self._write_manifest(manifest)
 
     def _name_variants(self) -> None:
         """A variant is called by its role, and by its id too where two variants share a role's name."""
@@ -186,7 +221,12 @@ class Build:
             found = json.loads(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return fresh
-        if found.get("version") != MANIFEST_VERSION:
+        except OSError as error:
+            raise PiimageError(
+                f"cannot read `{path}`: {(error.strerror or str(error)).lower()}",
+                hint="choose another directory with `--output`, or run piimage as its owner",
+            ) from error
+        if not isinstance(found, dict) or found.get("version") != MANIFEST_VERSION:
             return fresh
         if found.get("cluster") != self.cluster.name:
             raise PiimageError(

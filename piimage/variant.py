@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage.apply import APPLY_VERSION, apply
+from piimage.delta import Delta, File
 from piimage.disk import ext4
 from piimage.disk.atomic import require_space, sync, write_bytes
 from piimage.disk.slots import SlotMap, locate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from piimage.plan import VariantPlan
     from piimage.progress import Progress
 
+_PLACE = "free some space, or set `PIIMAGE_CACHE` to a directory with some GiB free"
 _IMAGE, _RECORD = "image.img", "variant.json"
 
 
@@ -47,7 +49,7 @@ def ensure(base: Base, plan: VariantPlan, *, cache: Cache, progress: Progress) -
     identity = variant_id(base, plan)
     home = cache.variant_dir(identity)
     with cache.lock(f"variant-{identity}"):
-        if not (home / _RECORD).exists():
+        if not ((home / _RECORD).exists() and (home / _IMAGE).exists()):
             _make(base, plan, home, cache, progress)
     record = json.loads((home / _RECORD).read_bytes())
     return Variant(identity, home / _IMAGE, SlotMap.from_json(record["slots"]))
@@ -62,7 +64,7 @@ def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Pro
         draft = scratch / "variant"
         draft.mkdir()
         image = draft / _IMAGE
-        require_space(draft, allocated_bytes(base.path))
+        require_space(draft, allocated_bytes(base.path) + _content(plan.delta), hint=_PLACE)
         copy_sparse(base.path, image, progress)
         image.chmod(0o600)
         apply(image, plan.delta, base.facts, progress)
@@ -75,7 +77,13 @@ def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Pro
         write_bytes(draft / _RECORD, json.dumps(record, sort_keys=True).encode())
         image.chmod(0o444)
         sync(image)
-        if home.exists():  # a directory without its record: an older piimage, or a hand
+        if home.exists():  # a directory that lacks something: an older piimage, or a hand
             home.rename(scratch / "old")
         draft.rename(home)
         sync(home.parent)
+
+
+def _content(delta: Delta) -> int:
+    """Bytes that applying `delta` adds at most."""
+    files = sum(len(entry.content) for _, entry in delta if isinstance(entry, File))
+    return files + sum(slot.size for slot in delta.slots.values())

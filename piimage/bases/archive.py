@@ -34,6 +34,8 @@ def sources(suite: str, components: str) -> list[str]:
     main = security = ""
     for line in listed.text.splitlines():
         origin, label, uri = line.split("|", 2)
+        if uri.startswith("cdrom:"):
+            continue  # the disc that this host was installed from
         if origin == "Debian" and label == "Debian":
             main = main or uri
         elif origin == "Debian" and label == "Debian-Security":

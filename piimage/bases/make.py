@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _TOOLS = ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk")
 #: Tree, packages and image exist side by side for a while.
 _ROOM = 4 << 30
+_PLACE = "free some space, or set `PIIMAGE_CACHE` to a directory with some GiB free"
 
 
 def make(name: str, *, store: Store, progress: Progress, force: bool = False) -> Base:
@@ -40,7 +41,7 @@ def make(name: str, *, store: Store, progress: Progress, force: bool = False) ->
             return store.base(name)
         for tool in _TOOLS:
             find(tool)
-        require_space(store.directory("bases"), _ROOM)
+        require_space(store.directory("bases"), _ROOM, hint=_PLACE)
         with progress.step(f"making base `{name}`"), _workshop(store) as scratch:
             tree = debian.build_tree(suite, scratch / "tree", cache=store, progress=progress)
             image = scratch / "image.img"

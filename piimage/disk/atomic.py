@@ -20,6 +20,7 @@ _PARTIAL = re.compile(r"\.(?P<name>.+)\.partial-(?P<pid>[0-9]+)")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Kept free for names, directories and the manifest.
 _MARGIN = 16 << 20
+_ELSEWHERE = "free some space, or choose another place with `--output`"
 
 
 @contextmanager
@@ -60,13 +61,13 @@ def clean_partials(directory: Path) -> list[Path]:
     return removed
 
 
-def require_space(directory: Path, needed: int) -> None:
+def require_space(directory: Path, needed: int, *, hint: str = _ELSEWHERE) -> None:
     """Raise `WriteFailedError` unless `directory` has room for `needed` bytes and a little more."""
     free = shutil.disk_usage(directory).free
     if free < needed + _MARGIN:
         raise WriteFailedError(
             f"`{directory}` has {megabytes(free)} free, {megabytes(needed + _MARGIN)} are needed",
-            hint="free some space, or choose another place with `--output`",
+            hint=hint,
         )
 
 
@@ -86,9 +87,7 @@ def write_errors(path: Path, needed: int = 0) -> Iterator[None]:
             words += f" ({megabytes(needed)} are needed)"
         raise WriteFailedError(
             f"cannot write `{path}`: {words}",
-            hint="free some space, or choose another place with `--output`"
-            if error.errno in FULL
-            else None,
+            hint=_ELSEWHERE if error.errno in FULL else None,
         ) from error
 
 

@@ -118,7 +118,6 @@ def _start(image: Path, readonly: bool, task: Task, settings: str | None) -> Any
         handle.set_backend("direct")
     if settings:
         handle.set_backend_settings(settings.split(":"))
-    handle.set_cachemode("unsafe") if hasattr(handle, "set_cachemode") else None
     options: dict[str, object] = {"format": "raw", "readonly": readonly}
     if not readonly:
         options["cachemode"] = (
