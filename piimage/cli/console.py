@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _EVERY = 15.0
 #: Where a terminal does not say how wide it is (serial lines).
 _COLUMNS = 80
+#: To the start of the line, and nothing left on it (ECMA-48 EL).
+_CLEAR = "\r\x1b[K"
 
 
 def progress_for(*, json_output: bool = False, quiet: bool = False) -> Progress:
@@ -123,49 +126,53 @@ class Live(Plain):
         super().__init__()
         self._open: list[_Line] = []
         self._drawn = 0.0
+        self._lock = RLock()  # the ticking thread draws too
 
     @contextmanager
     def step(self, title: str) -> Iterator[Task]:
         """Draw the step, then leave a line with a mark and the time it took."""
         line = _Line(title, self)
-        self._open.append(line)
-        self._draw(line)
+        with self._lock:
+            self._open.append(line)
+            self._draw(line)
         with _ticking(self, line):
             try:
                 yield line
             except BaseException:
-                self._clear()
-                self._write(f"  ({title})\n")
+                with self._lock:
+                    self._open.pop()
+                    self._write(f"{_CLEAR}  ({title})\n")
                 raise
-            finally:
-                self._open.pop()
-        self._clear()
+        with self._lock:
+            self._open.pop()
+            self._end(line)
+
+    def _end(self, line: _Line) -> None:
+        """The line that a finished step leaves."""
         took = time.monotonic() - line.began
         mark = "\x1b[32m✓\x1b[0m" if colour_wanted() else "✓"
-        self._write(f"{'  ' * len(self._open)}{mark} {title}  {took:.1f} s\n")
+        self._write(f"{_CLEAR}{'  ' * len(self._open)}{mark} {line.title}  {took:.1f} s\n")
         if self._open:
             self._draw(self._open[-1])
 
     def update(self, line: _Line) -> None:
         """Redraw at most ten times a second."""
-        if self._open and line is self._open[-1] and time.monotonic() - self._drawn > 0.1:  # noqa: PLR2004
-            self._draw(line)
+        with self._lock:
+            if self._open and line is self._open[-1] and time.monotonic() - self._drawn > 0.1:  # noqa: PLR2004
+                self._draw(line)
 
     def say(self, text: str) -> None:
         """Print above the line being drawn."""
-        self._clear()
-        self._write(text + "\n")
-        if self._open:
-            self._draw(self._open[-1])
+        with self._lock:
+            self._write(f"{_CLEAR}{text}\n")
+            if self._open:
+                self._draw(self._open[-1])
 
     def _draw(self, line: _Line) -> None:
         self._drawn = time.monotonic()
         columns = os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
         text = f"{'  ' * (len(self._open) - 1)}… {line.status()}"
-        self._write("\r\x1b[K" + text[: columns - 1])
-
-    def _clear(self) -> None:
-        self._write("\r\x1b[K")
+        self._write(_CLEAR + text[: columns - 1])
 
     @staticmethod
     def _write(text: str) -> None:
