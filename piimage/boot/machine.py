@@ -116,7 +116,9 @@ def local_mac(*identity: str) -> str:
 def additions(machine: Machine, cmdline: str, accel: Accel) -> tuple[str, ...]:
     """Kernel tokens that the rehearsal adds to the card's own; every one of them goes into the report."""
     console = "console=ttyAMA0" if machine is Machine.VIRT else "console=ttyS1,115200"
-    added = [] if cmdline.split()[-1:] == [console] else [console]
+    # The last console is /dev/console, where the initramfs and systemd speak.
+    consoles = [token for token in cmdline.split() if token.startswith("console=")]
+    added = [] if consoles[-1:] == [console] else [console]
     if accel.emulated:
         # systemd waits 90 s for a device that an emulated board needs longer to show.
         added.append("systemd.default_device_timeout_sec=600")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -114,8 +115,8 @@ class Vm:
         if stdin is None:
             return
         try:
-            stdin.write(b'{"execute": "%s"}\n' % name.encode())
-            stdin.flush()
+            # Past the stream's buffer, which would be flushed once more when QEMU is gone.
+            os.write(stdin.fileno(), b'{"execute": "%s"}\n' % name.encode())
         except BrokenPipeError:
             return
 

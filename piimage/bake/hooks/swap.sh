@@ -9,7 +9,7 @@ for name in dash bash perl; do
 done
 for package in bash coreutils cpio dash diffutils dracut-install findutils grep gzip mawk perl-base sed tar xz-utils zstd; do
 	[ ! -f "$root/var/lib/dpkg/info/$package.list" ] || cat "$root/var/lib/dpkg/info/$package.list"
-done | sed -n 's,^/\(usr/\)\{0,1\}\(bin\|sbin\|lib/dracut\)/\([^/]*\)$,usr/\2/\3,p' | sort -u | while read -r place; do
+done | sed -n -E 's#^/(usr/)?(bin|sbin|lib/dracut)/([^/]*)$#usr/\2/\3#p' | sort -u | while read -r place; do
 	tool=$root/.native/tools/${place##*/}
 	guest=$root/$place
 	if [ -L "$tool" ] && [ -f "$guest" ] && [ ! -L "$guest" ]; then
@@ -17,3 +17,4 @@ done | sed -n 's,^/\(usr/\)\{0,1\}\(bin\|sbin\|lib/dracut\)/\([^/]*\)$,usr/\2/\3
 		ln -s "$(readlink "$tool")" "$guest"
 	fi
 done
+[ -L "$root/usr/bin/dash" ] # else nothing was swapped, and all would be emulated
