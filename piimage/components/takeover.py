@@ -30,6 +30,8 @@ _WIZARD_FILES = (
     "/etc/sudoers.d/010_wiz-nopasswd",
     "/etc/xdg/autostart/piwiz.desktop",
 )
+#: Where a file is called like its user.
+_NAMED = ("/var/mail", "/var/spool/cron/crontabs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,9 @@ def traces(takeover: Takeover, facts: Facts) -> dict[str, Entry]:
     settings = f"/var/lib/AccountsService/users/{old.name}"
     if facts.has(settings) and old.name != user.name:
         entries[settings] = Absent()
+    for place in _NAMED if old.name != user.name else ():
+        if facts.has(f"{place}/{old.name}"):
+            entries[f"{place}/{user.name}"] = Tree(f"{place}/{old.name}")
     entries |= _sudoers(old.name, facts)
     entries |= _autologin(old.name, user.name, facts)
     return entries
