@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: What a partition table leaves at the end of a disk, and what ext4 keeps of a partition for itself.
 _TABLE_END = 1 << 20
 _EXT4_SHARE = 0.9
+#: Seconds that a node's clock may be off while nobody sets it: emulated time drifts, an hour is a wrong zone.
+_CLOCK = 300
 _GRAVE = ("ERROR", "CRITICAL")
 
 
@@ -191,6 +193,9 @@ def _time(facts: Facts, cluster: Cluster, node: Node) -> Iterator[Finding]:
     clock = facts["clock"]
     zone = str(clock["zone"] or "").partition("zoneinfo/")[2]
     yield _equal("time zone", cluster.timezone, zone)
+    first, last = facts["asked"]
+    off = max(first - clock["now"], clock["now"] - last, 0)
+    yield Finding("clock", off < _CLOCK, f"within {_CLOCK} s of this machine's", f"{off:.0f} s off")
     running = clock["tracking"] is not None
     yield Finding("chrony answers", running, "yes", "yes" if running else "no")
     if node.role.head:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ESCAPES = re.compile(
-    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()#][A-Za-z0-9]|[@-Z\\^_=>])"
+    r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()#][A-Za-z0-9]|[@-Z\\^_=>])"
 )
 _TROUBLE = (
     (re.compile(r"Kernel panic - not syncing: *(.*)"), "the kernel panicked"),

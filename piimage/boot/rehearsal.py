@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import socket
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -195,7 +196,7 @@ def _parts(found: Card, machine_: Machine, record: Rehearsal, scratch: Path) -> 
 
 
 def _ask(stage: Stage, found: Card, net: Wire, vm: Vm, record: Rehearsal) -> Access:
-    """Log in with the cluster's key, take the node's facts, judge them."""
+    """Log in with the cluster's key, take the node's facts, judge them; `asked` is when, by our clock."""
     cluster, timeout = stage.cluster, stage.options.timeout
     access = guest.write_access(
         record.console.parent,
@@ -208,8 +209,9 @@ def _ask(stage: Stage, found: Card, net: Wire, vm: Vm, record: Rehearsal) -> Acc
     users = [user.name for user in cluster.users]
     text = guest.program(users, stage.asked, timeout)
     with stage.progress.step(f"asking {stage.node.name} from inside"):
-        began = vm.seconds
-        record.facts = guest.ask(access, text, vm, reach=_REACH, limit=3 * timeout)
+        began, first = vm.seconds, time.time()
+        said = guest.ask(access, text, vm, reach=_REACH, limit=3 * timeout)
+        record.facts = {**said, "asked": [int(first), int(time.time()) + 1]}
         record.timings["facts"] = round(vm.seconds - began, 1)
     record.findings += checks.judge(
         record.facts,
