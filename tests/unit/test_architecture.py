@@ -1,0 +1,154 @@
+"""What the code must look like, beyond what ruff, mypy and import-linter can say."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "piimage"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted(
+    path for place in ("piimage", "tests", "bench", "docs") for path in (ROOT / place).rglob("*.py")
+)
+#: Sent to the guest and run there: never imported here, and so free to start the guest's programs.
+IN_THE_GUEST = PACKAGE / "boot" / "inside.py"
+MAX_LINES = 300
+#: Names that say nothing of what a module knows.
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
+#: What may not stand in a repository that takes its packages from where the machine is told to.
+#: Brackets keep the pattern from finding itself.
+REGISTRIES = re.compile(
+    r"""(deb|ftp|security|archive|snapshot|ports|cdimage|mirrors?)([.]\w+)*[.](debian|ubuntu|raspbian)[.](org|com)
+      | (archive|downloads?)[.](raspberrypi|raspbian)[.](org|com)
+      | (dl|download|mirrors?)[.]fedoraproject[.]org
+      | pypi[.]org | pythonhosted[.]org | registry[.]npmjs | crates[.]io | proxy[.]golang[.]org
+      | (docker|quay|ghcr)[.]io""",
+    re.VERBOSE | re.IGNORECASE,
+)
+NOT_OURS = {".git", ".venv", ".hypothesis", "dist", "build", "LICENSE"}
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _imports(path: Path) -> set[str]:
+    """Dotted names of all that a module imports, wherever it does so."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _comments(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [token.string for token in tokens if token.type == tokenize.COMMENT]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_a_module_is_short_and_named_for_what_it_knows(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+    assert not EMPTY_NAMES & {path.stem, *path.relative_to(PACKAGE).parent.parts}
+
+
+def test_only_run_starts_processes():
+    starters = {_name(p) for p in MODULES if p != IN_THE_GUEST and "subprocess" in _imports(p)}
+    assert starters == {"piimage/run.py"}
+
+
+def test_only_disk_guestfs_talks_to_libguestfs():
+    talkers = {_name(path) for path in MODULES if "guestfs" in _imports(path)}
+    assert talkers == {"piimage/disk/guestfs.py"}
+
+
+def test_what_runs_in_the_guest_is_imported_by_nobody():
+    importers = {_name(path) for path in MODULES if "piimage.boot.inside" in _imports(path)}
+    assert importers == set()
+    own = {name for name in _imports(IN_THE_GUEST) if name.split(".")[0] == "piimage"}
+    assert own == set()
+
+
+def test_only_the_command_line_prints():
+    printers = {
+        _name(path)
+        for path in MODULES
+        if path != IN_THE_GUEST
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    }
+    assert {name for name in printers if not name.startswith("piimage/cli/")} == set()
+
+
+def unexplained(comment: str) -> bool:
+    """Whether a comment silences a checker without a rule or without a reason."""
+    if re.search(r"\bnoqa\b", comment):
+        return re.search(r"\bnoqa: [A-Z]+[0-9]+(, [A-Z]+[0-9]+)* -- \S", comment) is None
+    if re.search(r"\btype: ?ignore\b", comment):
+        return re.search(r"\btype: ignore\[[a-z-]+(, ?[a-z-]+)*\]\s+(#|--) ?\S", comment) is None
+    return False
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=_name)
+def test_whatever_silences_a_checker_says_why(path):
+    silencing = re.compile(r"^#.*\b(noqa|type: ?ignore)\b(:|\[|$)")
+    assert [c for c in _comments(path) if silencing.search(c) and unexplained(c)] == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        ("# noqa: S105", True),
+        ("# noqa", True),
+        ("# noqa: S105 -- a policy, not a password", False),
+        ("# noqa: S105, ANN401 -- a policy", False),
+        ("# type: ignore", True),
+        ("# type: ignore[override]", True),
+        ("# type: ignore[override]  # the base class is wrong", False),
+    ],
+)
+def test_what_counts_as_a_reason(comment, expected):
+    assert unexplained(comment) is expected
+
+
+def _texts() -> list[Path]:
+    """Every file of the project that is text."""
+    found = [path for path in ROOT.iterdir() if path.is_file()]
+    for place in ROOT.iterdir():
+        if place.is_dir() and place.name not in NOT_OURS and not place.name.endswith("_cache"):
+            found += [path for path in place.rglob("*") if path.is_file()]
+    return [
+        path
+        for path in sorted(found)
+        if path.name not in NOT_OURS
+        and path.suffix not in {".pyc", ".img"}
+        and not {part for part in path.relative_to(ROOT).parts if part.endswith(".state")}
+    ]
+
+
+def test_no_file_names_the_host_of_a_package_registry():
+    named = {}
+    for path in _texts():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        match = REGISTRIES.search(text)
+        if match:
+            named[_name(path)] = match[0]
+    assert named == {}
+
+
+def test_the_pattern_finds_registries():
+    for host in ("deb.debian", "security.debian", "ftp.de.debian", "snapshot.debian"):
+        assert REGISTRIES.search(f"https://{host}.org/debian")  # in two parts: this is a file too
+    assert REGISTRIES.search("archive.ubuntu" + ".com")
+    assert not REGISTRIES.search("https://www.raspberrypi.com/documentation")

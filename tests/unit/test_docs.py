@@ -1,0 +1,189 @@
+"""The documents say what is true: examples validate, commands exist, links lead somewhere, tables agree."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from piimage import resolve
+from piimage.cli.main import app
+from piimage.errors import ExitCode
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+_FENCE = re.compile(r"^( *)```(.*?)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _without_code(text: str) -> str:
+    return _FENCE.sub("", text)
+
+
+def _examples() -> list[tuple[str, str]]:
+    """Fenced blocks that say that they are a whole cluster.yaml."""
+    return [
+        (f"{_name(page)}:{number}", block[2])
+        for page in PAGES
+        for number, block in enumerate(_FENCE.findall(page.read_text(encoding="utf-8")))
+        if block[1].split() == ["yaml", "cluster.yaml"]
+    ]
+
+
+def _commands() -> dict[str, object]:
+    """`base make` -> typer's command, for every command that can be run."""
+
+    def walk(command: object, path: tuple[str, ...]) -> dict[str, object]:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            return {" ".join(path): command}
+        found = {}
+        for name, child in inner.items():
+            found |= walk(child, (*path, name))
+        return found
+
+    return walk(get_command(app), ())
+
+
+COMMANDS = _commands()
+
+
+@cache
+def _help(command: str) -> str:
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(("place", "text"), _examples(), ids=lambda value: value.split("\n")[0])
+def test_an_example_of_a_cluster_yaml_is_valid(place, text, tmp_path):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text, encoding="utf-8")
+    resolve.load(path, env={}, check_secrets=False)
+
+
+def test_readme_has_an_example():
+    assert [place for place, _ in _examples() if place.startswith("README.md:")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_help_with_an_example(command):
+    text = " ".join(_help(command).split())
+    assert re.search(rf"Example: (\S+ )?piimage {re.escape(command)}\b", text), text
+    assert COMMANDS[command].help.strip().splitlines()[0].endswith((".", "2."))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_example_in_the_help_is_a_command_line_that_parses(command):
+    example = re.search(r"Example: (piimage [^\n]+)", COMMANDS[command].help or "")
+    assert example is not None
+    words = shlex.split(example[1])[1:]
+    parsed = COMMANDS[command].make_context(command, words[len(command.split()) :])
+    assert parsed.command is COMMANDS[command]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_stands_in_the_table_of_the_readme(command):
+    rows = re.findall(r"^\| `piimage ([^`]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [row for row in rows if f"{row} ".startswith(f"{command} ")]
+
+
+def test_the_table_of_the_readme_has_commands_only():
+    rows = re.findall(r"^\| `piimage ([^`]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [row for row in rows if not any(f"{row} ".startswith(f"{c} ") for c in COMMANDS)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_options_named_beside_a_command_exist(page):
+    """In lines of shell or inline code that begin with `piimage COMMAND`."""
+    text = page.read_text(encoding="utf-8")
+    lines = re.findall(r"^ *(?:\$ |sudo .*bin/)?piimage (.+)$", text, re.MULTILINE)
+    lines += re.findall(r"`(?:\$ )?piimage ([^`]+)`", text)
+    for line in lines:
+        words = line.replace("...", "").split()
+        command = next((c for n in (2, 1) if (c := " ".join(words[:n])) in COMMANDS), None)
+        if command is None:
+            continue
+        known = _help(command)
+        unknown = [w for w in words if w.startswith("--") and w.split("=")[0] not in known]
+        assert unknown == [], line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_within_the_project_lead_somewhere(page):
+    broken = []
+    for link in _LINK.findall(_without_code(page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = _HEADING.findall(_without_code(page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_generated_reference_is_current():
+    page = runpy.run_path(str(ROOT / "docs" / "generate.py"))["page"]
+    current = (ROOT / "docs" / "reference" / "cluster.md").read_text(encoding="utf-8")
+    assert current == page(), "run `python docs/generate.py`"
+
+
+def test_the_exit_codes_are_those_of_the_code():
+    text = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", text, re.MULTILINE)
+    assert rows == [(str(code.value), code.name) for code in ExitCode]
+
+
+def test_the_readme_shows_what_validate_says(tmp_path, monkeypatch):
+    text = README.read_text(encoding="utf-8")
+    shown = re.search(r"^    \$ piimage validate\n(.*?)^    \$ ", text, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    (tmp_path / "cluster.yaml").write_bytes((ROOT / "cluster.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["validate"])
+    said = [line.strip() for line in result.output.splitlines()]
+    missing = [line for line in shown[1].splitlines() if line.strip() not in {*said, "..."}]
+    assert missing == []
+
+
+def test_every_page_of_the_docs_can_be_reached_from_the_readme():
+    seen, waiting = set(), [README]
+    while waiting:
+        page = waiting.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        for link in _LINK.findall(_without_code(page.read_text(encoding="utf-8"))):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.is_dir():
+                waiting += target.glob("*.md")
+            elif target.suffix == ".md" and target.exists():
+                waiting.append(target)
+    assert set(PAGES) - seen == set()
+
+
+def test_decisions_are_numbered_dated_and_settled():
+    pages = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    for number, page in enumerate(pages, 1):
+        title, _, state = page.read_text(encoding="utf-8").splitlines()[:3]
+        assert page.name.startswith(f"{number:04}-")
+        assert title.startswith(f"# {number}. ")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d · (proposed|accepted|superseded by \d+)", state)
