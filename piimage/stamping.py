@@ -75,15 +75,19 @@ def write_stamp(path: Path, made: NodeStamp) -> None:
 
 def read_stamp(path: Path) -> NodeStamp:
     """Read a stamp file; raises `ImageError` for anything else."""
-    line, _, body = path.read_bytes().partition(b"\n")
     try:
+        line, _, body = path.read_bytes().partition(b"\n")
         header = json.loads(line)
         patches, at = [], 0
         for offset, length in header["patches"]:
             patches.append(Patch(offset, body[at : at + length]))
             at += length
-        whole = header["version"] == VERSION and at == len(body)
+        inside = all(offset >= 0 <= length for offset, length in header["patches"])
+        whole = header["version"] == VERSION and at == len(body) and inside
         found = NodeStamp(header["node"], header["variant"], header["build"], tuple(patches))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ImageError(f"there is no stamp `{path}` to read: {reason}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ImageError(f"`{path}` is not a stamp file") from error
     if not whole:
