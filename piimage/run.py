@@ -130,6 +130,7 @@ def run(
             raise ToolFailedError(f"`{argv[0]}` did not end within {timeout:g} s") from error
         except BaseException:
             child.kill()
+            child.wait()
             raise
     result = Result(tuple(words), child.returncode, said or b"", complained or b"")
     if check and result.returncode != 0:

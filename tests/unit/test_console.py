@@ -1,0 +1,183 @@
+"""What is shown: plain lines where nothing can be redrawn, one living line on a terminal (a real pty)."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from piimage.cli import console
+from piimage.cli.console import Live, Plain, human, progress_for
+from piimage.progress import Quiet
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1 << 20, "1.0 MiB"),
+        (1.4 * (1 << 30), "1.4 GiB"), (1 << 40, "1.0 TiB"), (5000 << 40, "5000.0 TiB"),
+    ],
+)  # fmt: skip
+def test_bytes_for_people(amount, text):
+    assert human(amount) == text
+
+
+def test_plain_steps(capsys):
+    show = Plain()
+
+    with show.step("copying") as task:
+        task.total(4096)
+        task.advance(1024)
+        show.say("by the way")
+        with show.step("inner"):
+            show.warn("odd")
+    show.say("done")
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["copying", "by the way", "  inner", "warning: odd", "done"]
+
+
+def test_plain_lines_now_and_then(capsys, monkeypatch):
+    clock = iter(float(n * 10) for n in range(1000))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    show = Plain()
+
+    with show.step("copying") as task:
+        task.total(4 << 20)
+        for _ in range(4):
+            task.advance(1 << 20)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "copying"
+    assert any(re.match(r"  copying  2\.0 MiB of 4\.0 MiB  50 %  \d+ s", line) for line in lines)
+    assert re.match(r"copying: done in \d+ s", lines[-1])
+
+
+def test_a_step_that_failed_is_not_done(capsys, monkeypatch):
+    clock = iter(float(n * 10) for n in range(1000))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+
+    with pytest.raises(RuntimeError), Plain().step("copying"):
+        raise RuntimeError
+
+    assert "done" not in capsys.readouterr().err
+
+
+def test_which_one(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(progress_for(), Live)
+    assert type(progress_for(json_output=True)) is Plain
+    assert isinstance(progress_for(quiet=True), Quiet)
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(progress_for()) is Plain
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert type(progress_for()) is Plain
+
+
+def on_a_terminal(script, *, columns=80, env=()):
+    """What a program writes to a terminal of that width as its stderr."""
+    master, slave = pty.openpty()
+    os.environ.pop("COLUMNS", None)
+    if columns:
+        subprocess.run(["stty", "cols", str(columns), "rows", "24"], stdin=slave, check=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.DEVNULL, stderr=slave, env={**os.environ, "TERM": "xterm", **dict(env)},
+    )  # fmt: skip
+    os.close(slave)
+    data, deadline = b"", time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if select.select([master], [], [], 0.1)[0]:
+            try:
+                data += os.read(master, 65536)
+            except OSError:  # the last writer closed it
+                break
+    os.close(master)
+    assert child.wait(10) == 0
+    return data.decode()
+
+
+def screen(text):
+    """The lines that stay once everything was redrawn."""
+    lines = [""]
+    for piece in re.split(r"(\r\n|\r\x1b\[K)", text):
+        if piece == "\r\n":
+            lines.append("")
+        elif piece == "\r\x1b[K":
+            lines[-1] = ""
+        else:
+            lines[-1] += re.sub(r"\x1b\[\d+m", "", piece)
+    return [line for line in lines if line]
+
+
+SCRIPT = """
+    import time
+    from piimage.cli.console import progress_for
+    show = progress_for()
+    with show.step("copying the base") as task:
+        task.total(4 << 20)
+        for _ in range(8):
+            task.advance(1 << 19)
+            time.sleep(0.15)
+        show.say("by the way")
+        with show.step("inner") as inner:
+            inner.note("50 %")
+            time.sleep(0.7)
+    show.warn("odd")
+"""
+
+
+def test_live_steps():
+    text = on_a_terminal(SCRIPT)
+
+    assert re.search(r"… copying the base  \d\.\d MiB of 4\.0 MiB  \d+ %  \d s", text)
+    assert re.search(r"  … inner  50 %  \d s", text)
+    stays = screen(text)
+    assert stays[0] == "by the way"
+    assert re.fullmatch(r"  ✓ inner  0\.\d s", stays[1])
+    assert re.fullmatch(r"✓ copying the base  \d\.\d s", stays[2])
+    assert stays[3:] == ["warning: odd"]
+
+
+def test_live_lines_fit_the_terminal():
+    text = on_a_terminal(SCRIPT, columns=24)
+
+    drawn = [p for p in re.split(r"\r\n|\r\x1b\[K", text) if p.startswith(("…", "  …"))]
+    assert drawn
+    assert max(map(len, drawn)) <= 23
+
+
+def test_a_terminal_that_does_not_know_its_width():
+    assert "… copying the base" in on_a_terminal(SCRIPT, columns=0)
+
+
+def test_no_colour():
+    assert "\x1b[32m✓" in on_a_terminal(SCRIPT)
+    assert "\x1b[32m" not in on_a_terminal(SCRIPT, env={"NO_COLOR": "1"}.items())
+
+
+def test_a_live_step_that_fails_leaves_its_name_and_no_half_line():
+    text = on_a_terminal("""
+        import sys, time
+        from piimage.cli.console import progress_for
+        show = progress_for()
+        try:
+            with show.step("outer"), show.step("inner"):
+                time.sleep(0.6)
+                raise RuntimeError
+        except RuntimeError:
+            time.sleep(0.7)
+            print("error: why", file=sys.stderr)
+    """)
+
+    assert screen(text) == ["  (inner)", "  (outer)", "error: why"]
