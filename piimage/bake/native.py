@@ -57,7 +57,7 @@ class NativeTools:
 
 
 def hook(name: str) -> Path:
-    """The path of one of the hook scripts: `enter`, `swap` or `leave`."""
+    """The path of one of the hook scripts: `enter`, `swap`, `initramfs` or `leave`."""
     return Path(str(files("piimage.bake") / "hooks" / f"{name}.sh"))
 
 

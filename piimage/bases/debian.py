@@ -142,8 +142,9 @@ def _options(overlay: Path, tools: NativeTools | None) -> list[str]:
         f'sh {shlex.quote(str(hook(n)))} "$1"' for n in ("enter", "swap", "leave")
     )
     path = TREE_PATH if tools else "/usr/sbin:/usr/bin:/sbin:/bin"
-    # Without the tools on PATH: hooks copy what they find there. The swapped ones only work on files.
-    initramfs = 'chroot "$1" env PATH=/usr/sbin:/usr/bin:/sbin:/bin update-initramfs -c -k all'
+    initramfs = f'sh {shlex.quote(str(hook("initramfs")))} "$1"'
+    if not tools:
+        initramfs = 'chroot "$1" update-initramfs -c -k all'
     networkd = 'chroot "$1" systemctl enable systemd-networkd.service'
     options = [
         "--mode=root", "--architectures=arm64", "--variant=minbase", f"--components={COMPONENTS}", "--verbose",
