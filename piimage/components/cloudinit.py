@@ -68,10 +68,13 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 
 
 def seed(user_data: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, bytes]:
-    """The seed's slots without meta-data, which follows from the content of all others."""
+    """The seed's slots without meta-data, which follows from the content of all others.
+
+    The `network` key on top is what `cloud-init schema` wants; NoCloud takes it off (25.1, stages.py).
+    """
     return {
         slots.USER_DATA: cloud_config(user_data),
-        slots.NETWORK: yaml_text(network).encode(),
+        slots.NETWORK: yaml_text({"network": network}).encode(),
     }
 
 

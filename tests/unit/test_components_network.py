@@ -66,7 +66,7 @@ def test_wifi_carries_the_hash_and_the_country():
 def test_country_no_stays_a_string_for_cloud_init():
     text = cloudinit.seed({}, stamp(0, wifi=replace(phony.WIFI, country="NO")).network)
 
-    loaded = yaml.safe_load(text[slots.NETWORK])
+    loaded = yaml.safe_load(text[slots.NETWORK])["network"]
 
     assert loaded["wifis"]["wlan0"]["regulatory-domain"] == "NO"
 
@@ -166,12 +166,12 @@ def test_netplan_accepts_every_network_config(  # noqa: PLR0917 -- hypothesis pa
     node = replace(cluster.nodes[0], address=IPv4Interface((address, prefix)), mac=mac)
     secrets = phony.secrets(cluster)
     part = network.stamp(cluster, node, phony.debian(), secrets)
-    data = yaml.safe_load(cloudinit.seed({}, part.network)[slots.NETWORK])
+    data = yaml.safe_load(cloudinit.seed({}, part.network)[slots.NETWORK])["network"]
     for name in names:
         one = replace(cluster, wifi=replace(phony.WIFI, ssid=name))
         wlan = network.stamp(one, node, phony.debian(), secrets).network
         text = cloudinit.seed({}, wlan)[slots.NETWORK]
-        points = yaml.safe_load(text)["wifis"]["wlan0"]["access-points"]
+        points = yaml.safe_load(text)["network"]["wifis"]["wlan0"]["access-points"]
         data["wifis"]["wlan0"]["access-points"] |= points
 
     root = tmp_path_factory.mktemp("netplan")

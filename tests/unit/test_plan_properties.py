@@ -65,7 +65,7 @@ def test_every_stamp_fills_its_slots_and_reads_back(data):
         assert set(stamp.slots) == set(variants[node.role].slots)
         meta = yaml.safe_load(stamp.slots[slots.META_DATA])
         assert meta == {"instance-id": stamp.instance_id, "local-hostname": node.name}
-        network = yaml.safe_load(stamp.slots[slots.NETWORK])
+        network = yaml.safe_load(stamp.slots[slots.NETWORK])["network"]
         wired = list(network["ethernets"].values())
         assert {str(a) for port in wired for a in port["addresses"]} == {str(node.address)}
         assert ("wifis" in network) == (cluster.wifi is not None and node.role.wifi)
