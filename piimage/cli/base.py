@@ -29,7 +29,10 @@ _SHORT = 12
 
 @app.command("list")
 def list_(*, json_output: _Json = False) -> None:
-    """List the bases that are here and those that can be made."""
+    """List the bases that are here and those that can be made.
+
+    Example: piimage base list
+    """
     rows = _listing(_store(json_output=json_output))
     if json_output:
         _print_json(rows)
@@ -49,7 +52,10 @@ def show(
     *,
     json_output: _Json = False,
 ) -> None:
-    """Show what a base holds."""
+    """Show what a base holds.
+
+    Example: piimage base show debian-13
+    """
     base = _store(json_output=json_output).base(name)
     if json_output:
         _print_json(_summary(base))
@@ -71,7 +77,10 @@ def import_(
     ] = None,
     json_output: _Json = False,
 ) -> None:
-    """Take an image file in as a base; the file itself is not modified."""
+    """Take an image file in as a base; the file itself is not modified.
+
+    Example: piimage base import lite.img.xz --name lite
+    """
     from piimage.bases.importing import import_base  # noqa: PLC0415 -- start-up time
 
     store = _store(json_output=json_output)
@@ -90,7 +99,10 @@ def make(
     force: Annotated[bool, typer.Option("--force", help="Make it again if it is here.")] = False,
     json_output: _Json = False,
 ) -> None:
-    """Make a base from the host's package archive."""
+    """Make a base from the host's package archive.
+
+    Example: piimage base make debian-13
+    """
     from piimage.bases.catalog import entries  # noqa: PLC0415 -- start-up time
     from piimage.bases.make import make as make_base  # noqa: PLC0415 -- start-up time
 

@@ -158,7 +158,7 @@ class Live(Plain):
     def update(self, line: _Line) -> None:
         """Redraw at most ten times a second."""
         with self._lock:
-            if self._open and line is self._open[-1] and time.monotonic() - self._drawn > 0.1:  # noqa: PLR2004
+            if self._open and line is self._open[-1] and time.monotonic() - self._drawn > 0.1:  # noqa: PLR2004 -- seconds: ten times a second
                 self._draw(line)
 
     def say(self, text: str) -> None:

@@ -30,7 +30,10 @@ def validate(
         bool, typer.Option("--no-secrets", help="Do not ask for `env:` and `file:` to be there.")
     ] = False,
 ) -> None:
-    """Check a cluster.yaml: show every mistake with its line and cure; exit 2 if there is one."""
+    """Check a cluster.yaml: show every mistake with its line and cure; exit 2 if there is one.
+
+    Example: piimage validate cluster.yaml
+    """
     from piimage import resolve  # noqa: PLC0415 -- start-up time of the other commands
     from piimage.bases.known import known_facts, known_names  # noqa: PLC0415 -- same
 

@@ -76,10 +76,3 @@ def test_a_card_without_a_root_file_system_is_named(piimage, sample, artifacts, 
     report = json.loads((tmp_path / "rehearsal" / NODE / "report.json").read_bytes())
     assert report["ok"] is False
     assert "not found" in report["error"]
-
-
-def test_a_missing_image_says_how_to_make_it(piimage, sample, tmp_path):
-    done = piimage("boot", sample, "-n", "2", "-o", tmp_path)
-
-    assert done.returncode == 1
-    assert "hint: `piimage build --node 2` makes it" in done.stderr
