@@ -45,7 +45,18 @@ def prefix() -> list[str]:
     if platform.machine() != "aarch64":
         entry = _MAGIC.format(interpreter=find("qemu-aarch64-static"))
     # Whatever ends us ends the namespace: a killed build must not go on installing for minutes.
-    command = ["setpriv", "--pdeathsig", "KILL", "unshare", *flags, "--", "sh", "-c", _SCRIPT if entry else 'exec "$@"', entry]
+    command = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        *flags,
+        "--",
+        "sh",
+        "-c",
+        _SCRIPT if entry else 'exec "$@"',
+        entry,
+    ]
     _check(command)
     return command
 
