@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from piimage.plan import VariantPlan
     from piimage.progress import Progress
 
-_PLACE = "free some space, or set `PIIMAGE_CACHE` to a directory with some GiB free"
 _IMAGE, _RECORD = "image.img", "variant.json"
 
 
@@ -64,7 +63,7 @@ def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Pro
         draft = scratch / "variant"
         draft.mkdir()
         image = draft / _IMAGE
-        require_space(draft, allocated_bytes(base.path) + _content(plan.delta), hint=_PLACE)
+        require_space(draft, allocated_bytes(base.path) + _content(plan.delta))
         copy_sparse(base.path, image, progress)
         image.chmod(0o600)
         apply(image, plan.delta, base.facts, progress)

@@ -110,6 +110,9 @@ class Cache:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield path
+        except WriteFailedError as error:
+            error.hint = error.hint and _PLACE  # `--output` would not help here
+            raise
         except OSError as error:
             if error.errno not in FULL:
                 raise

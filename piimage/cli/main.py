@@ -9,7 +9,6 @@ import signal
 import sys
 import tempfile
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -117,12 +116,15 @@ def _unexpected(error: Exception) -> int:
         if show is not None:
             show(file=sys.stderr)
         return int(getattr(error, "exit_code", ExitCode.BAD_CONFIG))
-    handle, name = tempfile.mkstemp(prefix="piimage-", suffix=".log")
-    with os.fdopen(handle, "w", encoding="utf-8") as log:
-        traceback.print_exception(error, file=log)
+    try:
+        handle, name = tempfile.mkstemp(prefix="piimage-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as log:
+            traceback.print_exception(error, file=log)
+    except OSError:
+        name = "what you did and what it said"
     print(  # noqa: T201 -- cli prints
         f"error: unexpected {type(error).__name__}: {error}\n"
-        f"hint: this is a bug of piimage {__version__}; please report it with {Path(name)}",
+        f"hint: this is a bug of piimage {__version__}; please report it with {name}",
         file=sys.stderr,
     )
     return ExitCode.FAILED

@@ -1,0 +1,550 @@
+"""A whole build of 64 nodes over a phony base: two launches, no secret in a variant, nothing half-made."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import Launches, tool
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from phony import ROOT_START
+from readback import check, content, fat_content, stats
+
+from piimage.disk.slots import apply_patches
+from piimage.disk.sparse import copy_sparse
+from piimage.stamping import read_stamp
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NODES = 64
+PASSWORD, CLEAR, ROOT = "env password 31415", "clear password 27182", "file password 16180"
+PASSPHRASE = "a passphrase 14142"
+HASH = "$y$j9T$saltsaltsalt$" + "Hash" * 10 + "abc"
+SLOT_KEY, SLOT_CERT = "/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_ed25519_key-cert.pub"
+SEED = "/var/lib/cloud/seed/nocloud"
+YAML = """\
+version: 1
+name: NAME
+base: phony
+timezone: Europe/Rome
+domain: lab.example
+users:
+  - {name: ada, uid: 1000, rename_from: auto, sudo: nopasswd, password: {hash: "HASH"}}
+  - {name: ops, uid: 1001, password: "env:OPS_PASSWORD"}
+  - {name: third, uid: 1002, password: "CLEAR"}
+root: {password: "file:root.secret"}
+network:
+  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
+  wifi: {ssid: lab, country: IT, psk: "env:LAB_PSK"}
+roles:
+  head: {}
+  worker: {wifi: false}
+nodes: {count: 64, name: "node{n:02}", head: 0}
+"""
+
+
+@dataclass
+class Factory:
+    """A directory with a cluster.yaml, a cache with the base, and ways to run piimage there."""
+
+    home: Path
+    launches: Launches
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dist(self) -> Path:
+        return self.home / "dist" / "abacus"
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache"
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **self.launches.environment(),
+            "PIIMAGE_CACHE": str(self.cache),
+            "OPS_PASSWORD": PASSWORD,
+            "LAB_PSK": PASSPHRASE,
+            "NO_COLOR": "1",
+            **self.more,
+        }
+
+    def start(self, *argv, limit=None, before=(), **options):
+        def limited():
+            if limit is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        return subprocess.Popen(
+            [*before, sys.executable, "-m", "piimage.cli.main", *map(str, argv)],
+            cwd=self.home, env=self.environment(), preexec_fn=limited,  # noqa: PLW1509 -- no threads here
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        )  # fmt: skip
+
+    def run(self, *argv, expect=0, **options):
+        child = self.start(*argv, **options)
+        said, told = child.communicate(timeout=900)
+        assert child.returncode == expect, (said, told)
+        assert "Traceback" not in told
+        return said, told
+
+    def manifest(self):
+        return json.loads((self.dist / "manifest.json").read_bytes())
+
+
+def factory_at(home, launches, name="abacus"):
+    home.mkdir(exist_ok=True)
+    (home / "root.secret").write_text(f"{ROOT}\n")
+    (home / "root.secret").chmod(0o600)
+    text = YAML.replace("NAME", name).replace("HASH", HASH).replace("CLEAR", CLEAR)
+    (home / "cluster.yaml").write_text(text)
+    return Factory(home, launches)
+
+
+@dataclass(frozen=True)
+class Built:
+    factory: Factory
+    said: str
+    told: str
+    launched: int
+    after_kill: list[str]
+
+
+def files(*places):
+    return sorted(
+        str(path.relative_to(place))
+        for place in places
+        for path in place.rglob("*")
+        if path.is_file() and "locks" not in path.parts
+    )
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory, launches, base_file):
+    """`build --all`, killed once while the appliance starts, and then again in peace."""
+    factory = factory_at(tmp_path_factory.mktemp("factory"), launches)
+    factory.run("base", "import", base_file, "--name", "phony")
+    before = launches.count()
+    child = factory.start("build", "--all")
+    deadline = time.monotonic() + 120
+    while launches.count() == before and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    child.kill()
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    left = files(factory.dist) if factory.dist.exists() else []
+    left += [str(p) for p in (factory.cache / "variants").glob("*")]
+    before = launches.count()
+    said, told = factory.run("build", "--all")
+    return Built(factory, said, told, launches.count() - before, left)
+
+
+def test_killed_while_the_appliance_starts_nothing_has_a_name(built):
+    assert built.after_kill == []
+    assert list((built.factory.cache / "scratch").iterdir()) == []
+
+
+def test_one_launch_per_variant(built):
+    crashes = built.told.count("KVM does not work")
+
+    assert built.launched == 2 + crashes
+    assert {p.name for p in (built.factory.dist / "variants").iterdir()} == {
+        f"{role}.{kind}" for role in ("head", "worker") for kind in ("img", "bmap", "sha256")
+    }
+
+
+def test_every_node_has_a_small_private_stamp(built):
+    stamps = sorted((built.factory.dist / "stamps").iterdir())
+
+    assert [p.name for p in stamps] == [f"node{n:02}.stamp" for n in range(NODES)]
+    assert all(p.stat().st_size < 1 << 20 for p in stamps)
+    assert {p.stat().st_mode & 0o777 for p in stamps} == {0o600}
+    assert built.factory.dist.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_manifest_says_what_is_there(built):
+    manifest = built.factory.manifest()
+    nodes = manifest["nodes"]
+
+    assert manifest["cluster"] == "abacus"
+    assert len(nodes) == NODES
+    assert {n["variant"] for n in nodes.values()} == {
+        v["id"] for v in manifest["variants"].values()
+    }
+    assert {n: v["role"] for n, v in manifest["variants"].items()} == {
+        "head": "head",
+        "worker": "worker",
+    }
+    assert len({n["instance_id"] for n in nodes.values()}) == NODES
+    assert len({n["stamp"] for n in nodes.values()}) == NODES
+    assert nodes["node63"]["address"] == "10.9.1.64/16"
+    base = manifest["bases"]["phony"]
+    assert all(n["base"] == base["id"] for n in nodes.values())
+    assert base["packages"]["cloud-init"] == "25.1.4-1"
+    tool(
+        "sh", "-c", 'cd "$0" && sha256sum --strict -c -- *.sha256', built.factory.dist / "variants"
+    )
+
+
+def test_the_second_run_is_quick_and_launches_nothing(built):
+    factory = built.factory
+    count, before = factory.launches.count(), resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    said, _ = factory.run("build", "--all", "--json")
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert factory.launches.count() == count
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+    assert not any(node["fresh"] for node in json.loads(said)["nodes"])
+
+
+def forms(secret: bytes):
+    """The ways in which a secret could stand somewhere: as it is, in hex, in base64 at each alignment."""
+    yield secret
+    yield secret.hex().encode()
+    yield secret.hex().upper().encode()
+    for shift in range(3):
+        yield base64.b64encode(b"\0" * shift + secret)[4:-4].strip(b"=")
+
+
+def secrets_of(factory):
+    """Name -> the bytes that nobody may find."""
+    state = factory.home / "cluster.state"
+    found = {
+        "password": PASSWORD.encode(), "clear": CLEAR.encode(), "root": ROOT.encode(),
+        "passphrase": PASSPHRASE.encode(), "hash": HASH.encode(),
+    }  # fmt: skip
+    for user, value in json.loads((state / "passwords.json").read_bytes()).items():
+        found[f"hash of {user}"] = value.encode()
+    for path in [state / "ca", state / "id", *sorted((state / "hosts").glob("node[0-9][0-9]"))]:
+        pem = path.read_bytes()
+        found[f"{path.name} (PEM)"] = pem.splitlines()[3]
+        found[path.name] = load_ssh_private_key(pem, None).private_bytes_raw()
+    found["psk"] = subprocess.run(
+        ["openssl", "kdf", "-keylen", "32", "-kdfopt", "digest:SHA1", "-kdfopt", f"pass:{PASSPHRASE}",
+         "-kdfopt", "salt:lab", "-kdfopt", "iter:4096", "-binary", "PBKDF2"],
+        check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    return found
+
+
+def squeezed(path):
+    """The file's bytes, with blocks of nothing but zeros as one zero."""
+    data = path.read_bytes()
+    zero, blocks = bytes(4096), []
+    for at in range(0, len(data), 4096):
+        block = data[at : at + 4096]
+        blocks.append(b"\0" if block == zero[: len(block)] else block)
+    return b"".join(blocks)
+
+
+def found_in(haystack, secrets):
+    return sorted(
+        name for name, secret in secrets.items() if any(f in haystack for f in forms(secret))
+    )
+
+
+def test_variants_hold_no_secret(built):
+    secrets = secrets_of(built.factory)
+    assert len(secrets) > 2 * NODES
+
+    for image in sorted((built.factory.dist / "variants").glob("*.img")):
+        assert found_in(squeezed(image), secrets) == [], image.name
+    for path in (built.factory.cache / "variants").rglob("*"):
+        if path.is_file():
+            assert found_in(squeezed(path), secrets) == [], path
+
+
+def test_a_stamp_holds_its_own_secrets_and_no_others(built):
+    secrets = secrets_of(built.factory)
+    stamps = built.factory.dist / "stamps"
+    hashes = {"hash", "hash of ada", "hash of ops", "hash of third", "hash of root"}
+
+    head = found_in((stamps / "node00.stamp").read_bytes(), secrets)
+    worker = found_in((stamps / "node07.stamp").read_bytes(), secrets)
+
+    assert set(head) == {*hashes, "psk", "node00", "node00 (PEM)"} | (
+        {"id", "id (PEM)"} & set(head)
+    )
+    assert set(worker) == {*hashes, "node07", "node07 (PEM)"}
+
+
+def test_nothing_that_may_be_shown_holds_a_secret(built):
+    factory, secrets = built.factory, secrets_of(built.factory)
+    as_json, verbose = factory.run("build", "--all", "--json")
+    _, logged = Factory(factory.home, factory.launches).run(
+        "--verbose", "build", "--node", "3", "--format", "qcow2", "-o", factory.home / "logged"
+    )
+    shown = {
+        "stdout": built.said, "stderr": built.told, "json": as_json, "again": verbose, "log": logged,
+        "manifest": (factory.dist / "manifest.json").read_text(),
+        "its manifest": (factory.home / "logged" / "manifest.json").read_text(),
+    }  # fmt: skip
+
+    for name, text in shown.items():
+        assert found_in(text.encode(), secrets) == [], name
+
+
+@pytest.fixture(scope="session")
+def image(built):
+    """The full image of one worker: no launch."""
+    count = built.factory.launches.count()
+    built.factory.run("build", "--node", "node07")
+    assert built.factory.launches.count() == count
+    return built.factory.dist / "node07.img"
+
+
+def test_the_image_is_the_variant_under_its_stamp(built, image, tmp_path):
+    copy = tmp_path / "copy.img"
+    copy_sparse(built.factory.dist / "variants" / "worker.img", copy)
+    copy.chmod(0o600)
+    apply_patches(copy, read_stamp(built.factory.dist / "stamps" / "node07.stamp").patches)
+
+    tool("cmp", copy, image)
+
+
+def test_slots_hold_the_nodes_own(built, image, tmp_path):
+    state = built.factory.home / "cluster.state"
+
+    def slot(path):
+        return content(image, path, tmp_path).rstrip(b"\n")
+
+    assert slot(SLOT_KEY) == (state / "hosts/node07").read_bytes().rstrip(b"\n")
+    assert slot(SLOT_CERT) == (state / "hosts/node07-cert.pub").read_bytes().rstrip(b"\n")
+    assert b"node07" in slot(f"{SEED}/meta-data")
+    assert b"10.9.1.8/16" in slot(f"{SEED}/network-config")
+    assert b"10.9.1.64 node63.lab.example node63" in slot("/etc/hosts")
+    assert slot("/etc/piimage/nodes").splitlines() == [b"node%02d" % n for n in range(NODES)]
+    assert json.loads(fat_content(image, "piimage.json"))["node"] == "node07"
+
+
+def test_owners_and_modes_of_slots_are_intact(image):
+    found = stats(
+        image,
+        [SLOT_KEY, SLOT_CERT, f"{SEED}/user-data", "/etc/hosts", "/home/ada/.ssh/authorized_keys"],
+    )
+
+    assert [(s.kind, s.mode, s.uid, s.gid) for s in found.values()] == [
+        ("file", 0o600, 0, 0),
+        ("file", 0o644, 0, 0),
+        ("file", 0o600, 0, 0),
+        ("file", 0o644, 0, 0),
+        ("file", 0o600, 1000, 1000),
+    ]
+
+
+def test_the_image_is_clean_and_its_bmap_valid(image, tmp_path):
+    check(image, tmp_path)
+    card = tmp_path / "card"
+    card.write_bytes(b"\xa5" * 4096)
+    os.truncate(card, image.stat().st_size)
+
+    tool("bmaptool", "-q", "copy", "--bmap", image.with_suffix(".bmap"), image, card)
+
+    check(card, tmp_path)
+    assert content(card, SLOT_KEY, tmp_path) == content(image, SLOT_KEY, tmp_path)
+    tool("sh", "-c", 'cd "$0" && sha256sum --strict -c node07.sha256', image.parent)
+    assert {p.stat().st_mode & 0o777 for p in image.parent.glob("node07.*")} == {0o600}
+
+
+def test_disk_signatures_differ(built, image):
+    signatures = {
+        patch.data
+        for n in range(NODES)
+        for patch in read_stamp(built.factory.dist / "stamps" / f"node{n:02}.stamp").patches
+        if patch.offset == 0x1B8
+    }
+
+    assert len(signatures) == NODES
+    with image.open("rb") as file:
+        file.seek(0x1B8)
+        assert file.read(4) in signatures
+
+
+def test_an_image_is_made_again_only_when_it_must(built, image):
+    before = image.stat().st_ino
+
+    said, _ = built.factory.run("build", "--node", "7")
+    assert "node07: unchanged" in said
+    assert image.stat().st_ino == before
+    image.with_suffix(".bmap").unlink()
+    said, _ = built.factory.run("build", "--node", "7")
+
+    assert "node07: built" in said
+    assert image.with_suffix(".bmap").exists()
+
+
+def test_another_format_takes_the_first_ones_place(built):
+    factory = built.factory
+    factory.run("build", "--node", "9")
+    factory.run("build", "--node", "9", "--format", "img.zst")
+
+    assert {p.name for p in factory.dist.glob("node09.*")} == {
+        "node09.img.zst",
+        "node09.bmap",
+        "node09.sha256",
+    }
+    tool("sh", "-c", 'cd "$0" && sha256sum --strict -c node09.sha256', factory.dist)
+    entry = factory.manifest()["nodes"]["node09"]
+    assert "img" not in entry
+    assert entry["img.zst"] == entry["stamp"]
+
+
+def test_two_at_once(built):
+    running = [built.factory.start("build", "--node", name) for name in ("11", "12", "13")]
+    for child in running:
+        assert child.communicate()[1] is not None
+        assert child.returncode == 0
+
+    nodes = built.factory.manifest()["nodes"]
+    assert all("img" in nodes[f"node{n}"] for n in (11, 12, 13))
+
+
+def test_another_clusters_directory_is_refused(built, tmp_path):
+    other = factory_at(tmp_path / "other", built.factory.launches, name="other")
+    other.more = {"PIIMAGE_CACHE": str(built.factory.cache)}
+    before = (built.factory.dist / "manifest.json").read_bytes()
+
+    _, told = other.run("build", "--all", "-o", built.factory.dist, expect=1)
+
+    assert "holds the build of cluster `abacus`\nhint: choose another directory" in told
+    assert (built.factory.dist / "manifest.json").read_bytes() == before
+    assert not (other.home / "cluster.state").exists()
+
+
+def test_the_users_own_directory_keeps_its_mode(built, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    own.chmod(0o755)
+
+    built.factory.run("build", "--node", "0", "-o", own)
+
+    assert own.stat().st_mode & 0o777 == 0o755
+    assert (own / "node00.img").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("moment", [0.2, 0.5, 0.8, 1.1, 1.5])
+def test_killed_at_any_moment(built, tmp_path, moment):
+    """Whatever has a name is whole, the manifest does not claim what is not there, and the next build works."""
+    output = tmp_path / "out"
+    built.factory.run("build", "--node", "20", "-o", output)
+    text = (built.factory.home / "cluster.yaml").read_text()
+    (built.factory.home / "changed.yaml").write_text(text.replace("{count: 64", "{count: 63"))
+    state, changed = (built.factory.home / f"{n}.state" for n in ("cluster", "changed"))
+    if not changed.exists():
+        tool("cp", "-a", state, changed)
+
+    child = built.factory.start("build", "changed.yaml", "--node", "20", "-o", output)
+    time.sleep(moment)
+    child.kill()
+    child.communicate()
+
+    checksums = output / "node20.sha256"
+    if checksums.exists():
+        tool("sh", "-c", 'cd "$0" && sha256sum --strict -c node20.sha256', output)
+    built.factory.run("build", "--node", "20", "-o", output)
+    assert not [p for p in output.iterdir() if "partial" in p.name]
+    tool("sh", "-c", 'cd "$0" && sha256sum --strict -c node20.sha256', output)
+    assert b"node63" in content(output / "node20.img", "/etc/hosts", tmp_path)
+
+
+def test_a_manifest_that_claims_what_a_killed_build_replaced(built, tmp_path):
+    """Built, built otherwise and killed before the manifest was written: the first build must not be `unchanged`."""
+    output = tmp_path / "out"
+    built.factory.run("build", "--node", "21", "-o", output)
+    text = (built.factory.home / "cluster.yaml").read_text()
+    (built.factory.home / "slow.yaml").write_text(text.replace("{count: 64", "{count: 62"))
+    tool("cp", "-a", built.factory.home / "cluster.state", built.factory.home / "slow.state")
+    inode = (output / "node21.img").stat().st_ino
+
+    child = built.factory.start("build", "slow.yaml", "--node", "21", "-o", output)
+    while child.poll() is None and (output / "node21.img").stat().st_ino == inode:
+        time.sleep(0.002)
+    child.kill()
+    child.communicate()
+    said, _ = built.factory.run("build", "--node", "21", "-o", output)
+
+    assert "node21: built" in said
+    assert b"node63" in content(output / "node21.img", "/etc/hosts", tmp_path)
+
+
+def test_interrupted(built, tmp_path):
+    child = built.factory.start(
+        "build", "--node", "22", "--format", "img.xz", "-o", tmp_path / "out"
+    )
+    time.sleep(1)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate()
+
+    if child.returncode != 0:
+        assert child.returncode == 130
+        assert "Traceback" not in told
+        assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_full_disk(built, tmp_path):
+    """A real one: a small tmpfs in a mount namespace."""
+    root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    script = 'mount -t tmpfs -o size=3m none "$0" && { "$@"; status=$?; ls -A "$0"; exit $status; }'
+    before = ["unshare", "--mount", *root, "--", "sh", "-c", script, str(tmp_path)]
+
+    said, told = built.factory.run("build", "--node", "30", "-o", tmp_path, before=before, expect=7)
+
+    assert "error: " in told
+    assert "hint: free some space" in told
+    assert set(said.split()) <= {"manifest.json"}
+
+
+@pytest.mark.parametrize("kind", ["img", "img.xz", "qcow2"])
+def test_a_disk_that_takes_no_more(built, tmp_path, kind):
+    out = tmp_path / "out"
+
+    _, told = built.factory.run(
+        "build", "--node", "31", "--format", kind, "-o", out, limit=30 << 20, expect=7
+    )
+
+    assert "hint: free some space" in told
+    assert files(out) in ([], ["manifest.json"])
+    built.factory.run("build", "--node", "31", "--format", kind, "-o", out)
+
+
+def test_no_room_for_a_variant(built, tmp_path):
+    factory, count = built.factory, built.factory.launches.count()
+    text = (factory.home / "cluster.yaml").read_text()
+    (factory.home / "zone.yaml").write_text(text.replace("Europe/Rome", "Etc/UTC"))
+    before = files(factory.cache)
+
+    _, told = factory.run(
+        "build", "zone.yaml", "--node", "1", "-o", tmp_path, limit=30 << 20, expect=7
+    )
+
+    assert "PIIMAGE_CACHE" in told
+    assert factory.launches.count() == count
+    assert files(factory.cache) == before
+    assert files(tmp_path) == []
+
+
+def test_a_node_that_is_not_there(built):
+    _, told = built.factory.run("build", "--node", "64", expect=2)
+
+    assert told.splitlines()[-2:] == [
+        "error: cluster `abacus` has no node `64`",
+        "hint: it has 64: node00 to node63, or 0 to 63",
+    ]
+
+
+def test_root_start_is_where_the_table_says(image):
+    """readback.py looks where the phony image has its root file system."""
+    with image.open("rb") as file:
+        file.seek(446 + 16 + 8)
+        assert int.from_bytes(file.read(4), "little") * 512 == ROOT_START

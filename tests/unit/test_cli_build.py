@@ -1,0 +1,204 @@
+"""`piimage build` and `piimage state` up to where the appliance would start, as the user types them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from piimage.bases.importing import import_base
+from piimage.bases.store import Store
+from piimage.progress import Quiet
+
+YAML = """\
+version: 1
+name: abacus
+base: phony
+users:
+  - {name: ada, uid: 1000, rename_from: auto}
+network:
+  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
+nodes: {count: 5, name: "node{n}", head: 0}
+"""
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "cluster.yaml").write_text(YAML)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory, small_master):
+    """A cache with the base; no test here makes a variant in it."""
+    root = tmp_path_factory.mktemp("cache")
+    import_base(small_master, store=Store(root), progress=Quiet(), name="phony")
+    return root
+
+
+@pytest.fixture
+def piimage(home, cache):
+    """Runs piimage there."""
+    env = {**os.environ, "PIIMAGE_CACHE": str(cache), "NO_COLOR": "1"}
+
+    def run(*argv):
+        done = subprocess.run(
+            [sys.executable, "-m", "piimage.cli.main", *map(str, argv)],
+            cwd=home, capture_output=True, text=True, check=False, env=env,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        assert "unexpected" not in done.stderr
+        return done
+
+    return run
+
+
+def untouched(home):
+    return not any(p.name in {"dist", "cluster.state"} for p in home.iterdir())
+
+
+def test_a_base_that_is_not_here(piimage, home):
+    (home / "cluster.yaml").write_text(YAML.replace("base: phony", "base: debian-13"))
+
+    done = piimage("build", "--node", "3")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "error: base `debian-13` is not here",
+        "hint: run `piimage base make debian-13`",
+    ]
+    assert untouched(home)
+
+
+def test_a_wrong_cluster_yaml(piimage, home):
+    (home / "cluster.yaml").write_text(YAML.replace("users:", "usres:"))
+
+    done = piimage("build", "--node", "3")
+
+    assert done.returncode == 2
+    assert "did you mean `users`" in done.stderr
+    assert "cluster.yaml:4:1" in done.stderr
+    assert untouched(home)
+
+
+def test_no_cluster_yaml(piimage, home):
+    (home / "cluster.yaml").unlink()
+
+    done = piimage("build", "--all")
+
+    assert done.returncode == 2
+    assert "cluster.yaml" in done.stderr
+    assert untouched(home)
+
+
+@pytest.mark.parametrize("name", ["9", "node9", "-1", "03", "", "NODE1"])
+def test_a_node_that_is_not_there(piimage, home, name):
+    done = piimage("build", f"--node={name}")
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-2:] == [
+        f"error: cluster `abacus` has no node `{name}`",
+        "hint: it has 5: node0 to node4, or 0 to 4",
+    ]
+    assert untouched(home)
+
+
+def test_node_and_all(piimage, home):
+    done = piimage("build", "--node", "1", "--all")
+
+    assert done.returncode == 2
+    assert "`--node`" in done.stderr
+
+
+def test_an_unknown_format(piimage):
+    done = piimage("build", "--all", "--format", "foo")
+
+    assert done.returncode == 2
+    assert "`foo` is not a format; one of img, img.xz, img.zst, qcow2" in " ".join(
+        done.stderr.split()
+    )
+
+
+def test_an_output_that_is_a_file(piimage, home):
+    (home / "out").write_text("mine\n")
+
+    done = piimage("build", "--all", "-o", "out")
+
+    assert done.returncode == 1
+    assert "error: `out` is not a directory" in done.stderr
+    assert (home / "out").read_text() == "mine\n"
+
+
+def test_require_state(piimage, home):
+    done = piimage("build", "--all", "--require-state")
+
+    assert done.returncode == 1
+    assert "--require-state" in done.stderr
+    assert "piimage state import FILE" in done.stderr
+    assert untouched(home)
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"version": 1, "cluster": "other"}', b'{"version": 1, "cluster": null}']
+)
+def test_another_clusters_directory(piimage, home, content):
+    (home / "out").mkdir()
+    (home / "out/manifest.json").write_bytes(content)
+
+    done = piimage("build", "--all", "-o", "out")
+
+    assert done.returncode == 1
+    assert "holds the build of cluster" in done.stderr
+    assert (home / "out/manifest.json").read_bytes() == content
+    assert untouched(home)
+
+
+def test_a_base_with_another_digest(piimage, home, small_master):
+    (home / "image.img").symlink_to(small_master)
+    base = "base: {path: ./image.img, sha256: " + "a" * 64 + "}"
+    (home / "cluster.yaml").write_text(YAML.replace("base: phony", base))
+
+    done = piimage("build", "--node", "1")
+
+    assert done.returncode == 4
+    assert "sha256" in done.stderr
+    assert untouched(home)
+
+
+def test_state_there_and_back(piimage, home):
+    made = piimage("state", "init")
+    again = piimage("state", "init")
+    out = piimage("state", "export", "copy.tar")
+    twice = piimage("state", "export", "copy.tar")
+    inside = piimage("state", "import", "copy.tar")
+
+    assert (made.returncode, out.returncode) == (0, 0)
+    assert "cluster.state" in made.stdout
+    assert (again.returncode, twice.returncode, inside.returncode) == (1, 1, 1)
+    assert (home / "copy.tar").stat().st_mode & 0o777 == 0o600
+    before = (home / "cluster.state/ca").read_bytes()
+    (home / "cluster.state").rename(home / "old")
+    assert piimage("state", "import", "copy.tar").returncode == 0
+    assert (home / "cluster.state/ca").read_bytes() == before
+
+
+def test_state_of_a_wrong_cluster_yaml(piimage, home):
+    (home / "cluster.yaml").write_text("name: x\n")
+
+    for argv in (("init",), ("export", "x.tar"), ("import", "x.tar")):
+        assert piimage("state", *argv).returncode == 2
+    assert untouched(home)
+
+
+def test_the_image_is_checked_against_cluster_yaml_before_anything_is_made(piimage, home):
+    """A group that the base lacks is known once its facts are read."""
+    text = YAML.replace("rename_from: auto", "rename_from: nobody-here")
+    (home / "cluster.yaml").write_text(text)
+
+    done = piimage("build", "--node", "1")
+
+    assert done.returncode == 2
+    assert "nobody-here" in done.stderr
+    assert untouched(home)
