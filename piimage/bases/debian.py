@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from piimage.bases.cache import Cache
     from piimage.progress import Progress
 
-#: Where an ELF header names its machine, and what stands there for AArch64 (elf(5), EM_AARCH64 = 183).
-_E_MACHINE, _AARCH64 = 18, b"\xb7\0"
+#: Where an ELF header names its machine, and what stands there for x86-64 (elf(5), EM_X86_64 = 62).
+_E_MACHINE, _X86_64 = 18, b"\x3e\0"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 MIB = 1 << 20
 #: Partition 1 starts here, as on Raspberry Pi's own images: cards erase in 4 MiB.
@@ -52,8 +52,9 @@ PACKAGES = (
 
 #: Files that no package brings, in place before the kernel is configured.
 FILES = {
+    # Nothing that runs needs the firmware partition: a worn FAT must not stop a node nobody sits at.
     "etc/fstab": (
-        "LABEL=RASPIROOT / ext4 rw,noatime 0 1\nLABEL=RASPIFIRM /boot/firmware vfat rw 0 2\n"
+        "LABEL=RASPIROOT / ext4 rw,noatime 0 1\nLABEL=RASPIFIRM /boot/firmware vfat rw,nofail 0 2\n"
     ),
     "etc/hostname": "raspberrypi\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
@@ -129,10 +130,8 @@ def _refuse_foreign_programs(initramfs: Path) -> None:
     content = packed[:start] + run(["zstd", "-dc"], stdin=packed[start:]).stdout
     for found in re.finditer(rb"\x7fELF[\x01\x02]\x01\x01", content):
         machine = content[found.start() + _E_MACHINE : found.start() + _E_MACHINE + 2]
-        if machine != _AARCH64:
-            raise ToolFailedError(
-                f"the initramfs holds a program of another architecture ({machine.hex()})"
-            )
+        if machine == _X86_64:
+            raise ToolFailedError("the initramfs holds a program of this machine's architecture")
 
 
 def _options(overlay: Path, tools: NativeTools | None) -> list[str]:

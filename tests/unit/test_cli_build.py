@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import signal
 import sys
+from dataclasses import dataclass
 
 import pytest
 
 from piimage.bases.importing import import_base
 from piimage.bases.store import Store
+from piimage.cli.main import main
 from piimage.progress import Quiet
 
 YAML = """\
@@ -38,17 +39,26 @@ def cache(tmp_path_factory, small_master):
     return root
 
 
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def piimage(home, cache):
+def piimage(home, cache, monkeypatch, capsys):
     """Runs piimage there."""
-    env = {**os.environ, "PIIMAGE_CACHE": str(cache), "NO_COLOR": "1"}
+    monkeypatch.setenv("PIIMAGE_CACHE", str(cache))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.chdir(home)
 
     def run(*argv):
-        done = subprocess.run(
-            [sys.executable, "-m", "piimage.cli.main", *map(str, argv)],
-            cwd=home, capture_output=True, text=True, check=False, env=env,
-        )  # fmt: skip
-        assert "Traceback" not in done.stderr
+        monkeypatch.setattr(sys, "argv", ["piimage", *map(str, argv)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        done = Done(caught.value.code, *capsys.readouterr())
         assert "unexpected" not in done.stderr
         return done
 

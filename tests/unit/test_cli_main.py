@@ -176,17 +176,23 @@ def test_a_real_signal(number):
     assert told == "interrupted; nothing half-written was left\n"
 
 
-def piimage(*argv, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "piimage.cli.main", *argv],
-        capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, "COLUMNS": "80"},
-    )  # fmt: skip
+@pytest.fixture
+def piimage(monkeypatch, capsys, tmp_path):
+    """Runs the real command line in an empty directory; returns exit code and both streams."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*argv):
+        monkeypatch.setattr(sys, "argv", ["piimage", *argv])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code, *capsys.readouterr()
+
+    return run
 
 
-def test_version():
-    done = piimage("--version")
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"piimage {__version__}\n", "")
+def test_version(piimage):
+    assert piimage("--version") == (0, f"piimage {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -202,23 +208,29 @@ def test_version():
         ("state", "export"),
     ],
 )
-def test_usage_errors(argv, tmp_path):
-    done = piimage(*argv, cwd=tmp_path)
+def test_usage_errors(piimage, argv, tmp_path):
+    code, out, err = piimage(*argv)
 
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert "rror" in done.stderr
+    assert (code, out) == (2, "")
+    assert "Usage: " in err
+    assert "rror" in err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("argv", [("--help",), ("-h",), ("build", "-h"), ("state", "import", "-h")])
-def test_help(argv):
-    done = piimage(*argv)
+def test_help(piimage, argv):
+    code, out, err = piimage(*argv)
 
-    assert done.returncode == 0
-    assert done.stdout.startswith("Usage: ")
-    assert done.stderr == ""
+    assert (code, err) == (0, "")
+    assert out.strip().startswith("Usage: ")
+
+
+def test_run_as_a_module():
+    argv = [sys.executable, "-m", "piimage.cli.main", "build"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "name nodes with `--node`" in done.stderr
 
 
 def test_a_reader_that_goes_away(tmp_path):
