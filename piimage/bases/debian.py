@@ -117,7 +117,10 @@ def build_tree(suite: str, scratch: Path, *, cache: Cache, progress: Progress) -
         )
     with progress.step("taking out what belongs to this machine"):
         run([*prefix, "sh", "-c", _FINISH, "finish", root])
-        for initramfs in sorted((scratch / "firmware").glob("initrd.img-*")):
+        packed = sorted((scratch / "firmware").glob("initrd.img-*"))
+        if not packed:
+            raise ToolFailedError("no initramfs was generated for the firmware partition")
+        for initramfs in packed:
             _refuse_foreign_programs(initramfs)
     return Tree(root, scratch / "firmware", prefix)
 
@@ -126,7 +129,9 @@ def _refuse_foreign_programs(initramfs: Path) -> None:
     """Raise `ToolFailedError` if a native tool was copied into the initramfs: it would stop every boot."""
     # An uncompressed cpio archive (modules, firmware) comes before the compressed one (initramfs-tools 0.146).
     packed = initramfs.read_bytes()
-    start = packed.index(_ZSTD, max(packed.find(b"TRAILER!!!"), 0))
+    start = packed.find(_ZSTD, max(packed.find(b"TRAILER!!!"), 0))
+    if start < 0:
+        raise ToolFailedError(f"the initramfs `{initramfs.name}` is not packed with zstd")
     content = packed[:start] + run(["zstd", "-dc"], stdin=packed[start:]).stdout
     for found in re.finditer(rb"\x7fELF[\x01\x02]\x01\x01", content):
         machine = content[found.start() + _E_MACHINE : found.start() + _E_MACHINE + 2]

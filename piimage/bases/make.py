@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from piimage.bases.store import Store
     from piimage.progress import Progress
 
-_TOOLS = ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk")
+_TOOLS = ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "zstd")
 #: Tree, packages and image exist side by side for a while.
 _ROOM = 4 << 30
 _PLACE = "free some space, or set `PIIMAGE_CACHE` to a directory with some GiB free"
