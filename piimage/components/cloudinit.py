@@ -25,7 +25,8 @@ DROP_IN = "/etc/cloud/cloud.cfg.d/99-zz-piimage.cfg"
 #: The list stays on one line: ds-identify reads it without a YAML parser. `seedfrom` and `fs_label`
 #: undo what vendors set (Raspberry Pi OS, Ubuntu); without a label no stick in a port can replace
 #: the seed. `ssh_genkeytypes`, `users` and `locale` stand here since the schemas of user-data (of
-#: some versions) want at least one key type, at least one user, and a name.
+#: some versions) want at least one key type, at least one user, and a name. cloud-init logs the whole
+#: network-config, Wi-Fi key and all, so its log is not for the group `adm`.
 _SETTINGS = """\
 datasource_list: [NoCloud, None]
 datasource:
@@ -38,6 +39,7 @@ manage_etc_hosts: false
 preserve_hostname: false
 ssh_deletekeys: false
 ssh_genkeytypes: []
+syslog_fix_perms: ["root:root"]
 """
 _KIB = 1024
 

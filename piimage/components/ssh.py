@@ -51,7 +51,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     return Contribution(
         delta=Delta.of("ssh", entries),
         enable=(unit,),
-        disable=tuple(name for name in _KEY_MAKERS if name in facts.units),
+        mask=tuple(name for name in _KEY_MAKERS if name in facts.units),
         checks=(
             Check(name="ssh server", argv=("systemctl", "is-active", unit), expect="^active$"),
         ),
@@ -86,7 +86,6 @@ def stamp(cluster: Cluster, node: Node, _facts: Facts, secrets: Secrets) -> Stam
         },
         user_data={
             "ssh_deletekeys": False,
-            "ssh_pwauth": cluster.ssh.password_authentication,
             "disable_root": True,
             "no_ssh_fingerprints": True,
             "ssh": {"emit_keys_to_console": False},

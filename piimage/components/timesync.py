@@ -3,7 +3,8 @@
 Boards have no battery-backed clock. Three things keep the time from starting in 1970:
 /usr/lib/clock-epoch, to whose mtime systemd's first process advances the clock; chronyd's `-s`,
 which restores the last known time from its drift file; and `makestep 1 -1`, which lets chronyd step
-whenever it is more than a second off.
+whenever it is more than a second off. `rtconutc` because `-s` would take a clock chip, where a board
+has one, for local time.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def config_text(cluster: Cluster, role: Role) -> str:
     else:
         lines = [f"server {cluster.head.address.ip} iburst prefer"]
         lines += world if role.wifi and cluster.wifi is not None else []
-    return "".join(f"{line}\n" for line in [*lines, "makestep 1 -1"])
+    return "".join(f"{line}\n" for line in [*lines, "makestep 1 -1", "rtconutc"])
 
 
 def _source(server: str) -> str:

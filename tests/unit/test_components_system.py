@@ -146,7 +146,7 @@ def test_sshd_offers_one_certified_key_and_what_was_asked():
     assert "HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub\n" in text
     assert "PasswordAuthentication yes\n" in text
     assert "X11Forwarding no\n" in text
-    assert image(ssh).disable == ("sshd-keygen.service",)
+    assert image(ssh).mask == ("sshd-keygen.service",)
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_head_serves_time_and_workers_follow():
     worker = content(image(timesync, role=phony.WORKER), "/etc/chrony/conf.d/10-piimage.conf")
 
     assert head == (
-        "pool pool.ntp.org iburst\nallow 10.1.10.0/24\nlocal stratum 10\nmakestep 1 -1\n"
+        "pool pool.ntp.org iburst\nallow 10.1.10.0/24\nlocal stratum 10\nmakestep 1 -1\nrtconutc\n"
     )
-    assert worker == "server 10.1.10.240 iburst prefer\nmakestep 1 -1\n"
+    assert worker == "server 10.1.10.240 iburst prefer\nmakestep 1 -1\nrtconutc\n"
 
 
 def test_a_worker_with_wifi_also_asks_the_world():
