@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from piimage.errors import ImageError, MissingToolError, ToolFailedError
+from piimage.errors import ImageError, MissingToolError, ToolFailedError, WriteFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,24 +38,40 @@ class Appliance:
         self._progress = progress
         self._readonly = readonly
         self._handle: Any = None
+        self._refused = 0
 
     def __enter__(self) -> Self:
         with self._progress.step("starting the libguestfs appliance") as task:
             self._handle = _launch(self._image, self._readonly, self._progress, task)
+        self._refused = self._refusals()
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        handle, self._handle = self._handle, None
-        if kind is not None:
-            handle.close()
-            return
+    def __exit__(self, kind: type[BaseException] | None, error: object, *_: object) -> None:
         try:
-            if not self._readonly:
-                _call(handle.sync)
-            _call(handle.umount_all)
-            _call(handle.shutdown)
+            if kind is None:
+                if not self._readonly:
+                    self.call("sync")
+                self.call("umount_all")
+                self._check_writes()
+                self.call("shutdown")
+            elif issubclass(kind, ImageError):
+                with suppress(ImageError):  # an appliance that is gone tells nothing more
+                    self._check_writes()
         finally:
+            handle, self._handle = self._handle, None
             handle.close()
+
+    def _check_writes(self) -> None:
+        """Raise `WriteFailedError` if the host did not take what the appliance wrote: Linux may tell nobody."""
+        if self._refusals() > self._refused:
+            raise WriteFailedError(
+                f"the disk did not take all of `{self._image.name}`: it is full or broken",
+                hint="free some space",
+            )
+
+    def _refusals(self) -> int:
+        """How many requests to the disk have failed so far (sysfs, of the Linux SCSI layer)."""
+        return int(self.script("cat /sys/block/sda/device/ioerr_cnt 2>/dev/null || echo 0"), 0)
 
     def mount(self, partition: int, mountpoint: str, fstype: str) -> None:
         """Mount `/dev/sdaN` with the type forced; FAT with UTF-8 names."""
@@ -114,6 +131,8 @@ def _start(image: Path, readonly: bool, task: Task, settings: str | None) -> Any
         collect, guestfs.EVENT_APPLIANCE | guestfs.EVENT_LIBRARY | guestfs.EVENT_WARNING
     )
     handle.set_event_callback(move, guestfs.EVENT_PROGRESS)
+    # QEMU would stand still on a full disk and wait for somebody to make room.
+    handle.config("-global", "scsi-hd.werror=report")
     if not os.environ.get("LIBGUESTFS_BACKEND"):
         handle.set_backend("direct")
     if settings:

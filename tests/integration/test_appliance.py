@@ -1,9 +1,11 @@
-"""An appliance that does not start: no launch is spent here, its QEMU fails at once."""
+"""An appliance that does not start (its QEMU fails at once), and one whose disk is full (one launch)."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +77,40 @@ def test_without_the_python_module(broken, monkeypatch):
         start(broken, Listener())
 
     assert "python3-guestfs" in caught.value.hint
+
+
+FILL = """
+import os, sys
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from phony import make_phony
+from piimage.apply import apply
+from piimage.bases.facts_reader import read_facts
+from piimage.delta import Delta, File
+from piimage.errors import WriteFailedError
+from piimage.progress import Quiet
+image = make_phony(Path(sys.argv[1], "image.img"))
+facts = read_facts(image, image_id="a" * 64)
+big = {f"/srv/{number}": File(os.urandom(4 << 20)) for number in range(15)}
+try:
+    apply(image, Delta.of("test", big), facts, Quiet())
+except WriteFailedError as error:
+    print(error.message, error.hint, sep="; ")
+"""
+
+
+def test_a_disk_that_fills_up_under_the_appliance(tmp_path):
+    """QEMU would wait for room, and the guest would notice nothing of what it could not write."""
+    root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    mount = 'mount -t tmpfs -o size=40m none "$0" && exec "$@"'
+    argv = ["unshare", "--mount", *root, "--", "sh", "-c", mount, str(tmp_path)]
+
+    done = subprocess.run(
+        [*argv, sys.executable, "-c", FILL, str(tmp_path), str(Path(__file__).parents[1])],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "the disk did not take all of `image.img`: it is full or broken; free some space\n"
+    )
