@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds a launch may take before we call it hung; TCG on a busy machine was seen to need 46.
-LAUNCH_TIMEOUT = 600
-
 
 class Appliance:
     """A running appliance with one raw image attached at `/dev/sda`.
