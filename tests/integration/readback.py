@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conftest import tool
 from phony import BOOT_START, ROOT_START
 
 if TYPE_CHECKING:
@@ -87,3 +88,18 @@ def check(image: Path, scratch: Path) -> None:
         target.write(source.read(ROOT_START - BOOT_START))
     tool("fsck.fat", "-n", volume)
     volume.unlink()
+
+
+def tool(*argv: str | Path, stdin: bytes = b"") -> bytes:
+    """Run an independent tool and return what it prints."""
+    env = {
+        **os.environ,
+        "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",
+        "MTOOLS_SKIP_CHECK": "1",
+        "LC_ALL": "C.UTF-8",
+    }
+    done = subprocess.run(
+        [str(word) for word in argv], input=stdin, capture_output=True, env=env, check=False
+    )
+    assert done.returncode == 0, (argv, done.stderr.decode(errors="replace"), done.stdout[-2000:])
+    return done.stdout

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Launches, tool
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from phony import ROOT_START
-from readback import check, content, fat_content, stats
+from readback import check, content, fat_content, stats, tool
 
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse
@@ -25,6 +24,8 @@ from piimage.stamping import read_stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from launches import Launches
 
 NODES = 64
 PASSWORD, CLEAR, ROOT = "env password 31415", "clear password 27182", "file password 16180"
