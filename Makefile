@@ -22,7 +22,7 @@ type: ## mypy --strict
 	$(BIN)/mypy
 
 unit: ## the fast tests: no root, no network, no appliance
-	$(BIN)/pytest -q tests/unit tests/cases
+	$(BIN)/pytest -q -n auto tests/unit tests/cases
 
 integration: ## tests with the libguestfs appliance
 	$(BIN)/pytest -q tests/integration
@@ -30,8 +30,8 @@ integration: ## tests with the libguestfs appliance
 e2e: ## tests that build the default base, build images and start them in QEMU
 	$(BIN)/pytest -q tests/e2e
 
-test: setup-tests lint type ## everything: lint, types and all tests
-	$(BIN)/pytest -q tests/unit tests/cases tests/integration tests/e2e
+test: setup-tests lint type unit ## everything: lint, types and all tests
+	$(BIN)/pytest -q tests/integration tests/e2e
 
 demo: setup ## make the default base and build node 3 of the sample cluster
 	@bash demo.sh

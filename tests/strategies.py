@@ -154,9 +154,18 @@ def clusters(draw: st.DrawFn) -> dict[str, Any]:
     return {**found, **draw(st.fixed_dictionaries({}, optional=optional))}
 
 
+class _Quoting(yaml.SafeDumper):
+    """Quotes every text: `1e100` is text to YAML 1.1, which PyYAML writes, and a number to 1.2."""
+
+
+_Quoting.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
 def to_yaml(data: Any) -> str:
-    """The data as a file; what YAML 1.1 and 1.2 read differently is quoted by the writer."""
-    return str(yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=200))
+    """The data as a file that YAML 1.1 and 1.2 read alike."""
+    return str(yaml.dump(data, Dumper=_Quoting, allow_unicode=True, sort_keys=False, width=200))
 
 
 def load_data(data: Any, directory: Path | None = None) -> resolve.Loaded:

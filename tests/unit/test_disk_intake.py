@@ -128,7 +128,7 @@ def test_another_digest_is_refused_before_anything_is_read(packed, tmp_path):
         (b"", "is empty"),
         (b"<html>not found</html>" * 99, "begins with `<html>not found<`"),
         (bytes(MIB), "begins with zeros"),
-        (gzip.compress(b"text" * 999), "begins with `texttexttexttext`"),
+        (gzip.compress(b"text" * 999, mtime=0), "begins with `texttexttexttext`"),
         (lzma.compress(b""), "is empty"),
         (lzma.compress(bytes(3 * MIB)), "begins with zeros"),
         (b"BZh91AY&SY" + bytes(99), "bzip2 data; an image is `.img`"),
