@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Interface
@@ -150,7 +149,6 @@ def generate(root, data):
 
 
 # One run of netplan takes half a second, so each example puts many SSIDs into one file.
-@pytest.mark.skipif(shutil.which("netplan") is None, reason="netplan is not installed")
 @settings(max_examples=4, deadline=None)
 @given(
     names=st.lists(ssids, min_size=1, max_size=40, unique=True),

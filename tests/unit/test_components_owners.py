@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import phony_facts as phony
@@ -197,7 +196,6 @@ paths = st.text(
 )
 
 
-@pytest.mark.skipif(shutil.which("findmnt") is None, reason="findmnt is not installed")
 @settings(max_examples=12, deadline=None)
 @given(
     names=st.lists(paths.map(lambda p: p.replace("\x7f", "x")), min_size=1, max_size=8, unique=True)

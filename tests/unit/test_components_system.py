@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
-import jsonschema
 import phony_facts as phony
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piimage import plan
 from piimage.components import (
     boot,
     cloudinit,
@@ -29,8 +25,6 @@ from piimage.components import (
 )
 from piimage.delta import Absent, File, Symlink
 from piimage.errors import UnsupportedError
-
-SCHEMA = Path("/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json")
 
 
 def image(component, *, facts=None, role=phony.HEAD, **more):
@@ -265,24 +259,6 @@ values = st.recursive(
 @given(st.dictionaries(st.text(min_size=1, max_size=6), values, max_size=4))
 def test_whatever_is_emitted_is_read_back(data):
     assert yaml.safe_load(emit.cloud_config(data)) == data
-
-
-@pytest.mark.skipif(not SCHEMA.exists(), reason="cloud-init is not installed")
-@pytest.mark.parametrize("more", [{}, {"domain": "lab.internal", "locale": "it_IT.UTF-8"}])
-@pytest.mark.parametrize("passwords", [{}, {"federico": phony.HASH, "root": phony.HASH}])
-def test_user_data_obeys_cloud_inits_schema(more, passwords):
-    cluster = phony.cluster(**more)
-    facts, node = phony.debian(), cluster.nodes[0]
-    variant = plan.plan_variant(cluster, node.role, facts)
-    secrets = phony.secrets(cluster, passwords=passwords)
-    stamped = plan.plan_stamp(cluster, node, facts, variant, "f" * 64, secrets)
-    data = yaml.safe_load(stamped.slots[slots.USER_DATA])
-
-    schema = json.loads(SCHEMA.read_text())
-    jsonschema.Draft4Validator(schema).validate(data)
-
-    known = {key for part in schema["$defs"].values() for key in part.get("properties", {})}
-    assert set(data) <= known
 
 
 def test_trimming_strips_padding_keeps_mode_and_runs_to_the_end(tmp_path):

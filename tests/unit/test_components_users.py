@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import replace
 
@@ -189,7 +188,6 @@ def test_the_clusters_key_opens_the_first_users_door_only():
     assert filled["/home/ops/.ssh/authorized_keys"] == b"ssh-ed25519 B ops\n"
 
 
-@pytest.mark.skipif(shutil.which("visudo") is None, reason="visudo is not installed")
 @settings(max_examples=25, deadline=None)
 @given(
     name=st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,20}", fullmatch=True),
