@@ -25,6 +25,10 @@ _SHOWN = 12
 _CPU = "cortex-a72"
 
 
+class SilentError(RehearsalError):
+    """A machine that says nothing more, which may be the emulator's fault as well as the card's."""
+
+
 class Vm:
     """A started machine. Times are seconds since its start."""
 
@@ -44,14 +48,19 @@ class Vm:
         """Whether QEMU is still there."""
         return self._child.poll() is None
 
-    def await_login(self, name: str, *, limit: float, task: Task) -> float:
+    def await_login(
+        self, name: str, *, limit: float, task: Task, silence: float | None = None
+    ) -> float:
         """Wait for the login prompt of `name`; returns when it came.
 
         Raises `RehearsalError` with the last console lines when it did not come within `limit` seconds,
-        when it has another name, or as soon as the console or QEMU's end say that it never will.
+        when it has another name, or as soon as the console or QEMU's end say that it never will; and
+        `SilentError` when nothing at all came for `silence` seconds.
         """
+        heard = self.seconds
         while True:
             fresh = self.console.read()
+            heard = self.seconds if fresh else heard
             prompt = self.console.prompt()
             if prompt is not None:
                 break
@@ -61,6 +70,9 @@ class Vm:
             self._check_alive(f"before the login prompt of `{name}` came")
             if self.seconds > limit:
                 raise self.failure(f"no login prompt of `{name}` came within {limit:.0f} s")
+            if silence is not None and self.seconds - heard > silence:
+                words = f"the console was silent for {silence:.0f} s before the login prompt"
+                raise SilentError(self.failure(words).message)
             if fresh:
                 task.note(f"{self.seconds:.0f} s: {self.console.newest()[:100]}")
             time.sleep(_PAUSE)

@@ -26,7 +26,8 @@ NOT_REHEARSED = (
 class Rehearsal:
     """One rehearsal. `timings` are seconds; `additions` are kernel tokens that the card does not have.
 
-    `facts` is what the node said of itself (None where nobody logged in), `error` why it ended early.
+    `facts` is what the node said of itself (None where nobody logged in), `error` why it ended early,
+    `silent` how a first start stopped before this one.
     """
 
     cluster: str
@@ -43,6 +44,7 @@ class Rehearsal:
     findings: list[Finding] = field(default_factory=list)
     facts: dict[str, Any] | None = None
     error: str | None = None
+    silent: str | None = None
 
     @property
     def failed(self) -> list[Finding]:

@@ -15,6 +15,7 @@ import pytest
 
 from piimage.boot import qemu
 from piimage.boot.console import Console, clean
+from piimage.boot.qemu import SilentError
 from piimage.errors import MissingToolError, RehearsalError
 from piimage.progress import Quiet
 
@@ -106,6 +107,18 @@ def test_a_wait_has_a_limit_and_shows_the_last_lines(fake):
         RehearsalError, match=r"no login prompt of `node3` came within 1 s\n .*slow"
     ):
         login(place, limit=1)
+
+
+def test_a_silent_console_is_told_from_a_slow_one(fake):
+    place = fake("for n in 1 2 3 4; do echo $n >>$console; sleep 0.6; done; sleep 60")
+
+    with (
+        started(place) as vm,
+        task() as step,
+        pytest.raises(SilentError, match=r"silent for 2 s before the login prompt\n(.*\n)* +4"),
+    ):
+        vm.await_login("node3", limit=50, task=step, silence=2)
+    assert vm.seconds > 3.5
 
 
 def test_qemus_own_death_is_told_with_its_words(fake):

@@ -1,0 +1,80 @@
+"""A `raspi3b` that falls silent is started once more; a program of ours plays QEMU on a small real card."""
+
+from __future__ import annotations
+
+import os
+
+import phony_facts
+import pytest
+from phony import BOOT_START
+
+from piimage.boot import qemu, rehearsal
+from piimage.boot.machine import Machine
+from piimage.boot.rehearsal import Options, Stage
+from piimage.disk import fat
+from piimage.progress import Quiet
+from piimage.state import State
+
+QEMU = """\
+#!/bin/sh
+# Finds the console's file in `file,id=console,path=...` and says what its turn wants.
+for word; do case $word in file,id=console,path=*) console=${word##*path=} ;; esac; done
+echo start >>%(turns)s
+[ "$(wc -l <%(turns)s)" -gt %(silent)d ] || { echo 'Starting a' >$console; exec sleep 60; }
+echo 'node0 login: ' >$console
+exec sleep 60
+"""
+
+
+@pytest.fixture
+def perform(phony, tmp_path, monkeypatch):
+    """Rehearse node0 with a QEMU that stays silent for its first `silent` starts."""
+
+    def play(machine, silent):
+        files = {"vmlinuz": b"K", "initrd.img": b"I", "bcm2837-rpi-3-b.dtb": b"D"}
+        fat.write_files(phony, BOOT_START, files)
+        tools = tmp_path / "bin"
+        tools.mkdir()
+        turns = tmp_path / "turns"
+        for name, text in (
+            ("qemu-system-aarch64", QEMU % {"turns": turns, "silent": silent}),
+            ("qemu-img", "#!/bin/sh\nexit 0\n"),
+        ):
+            (tools / name).write_text(text)
+            (tools / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        monkeypatch.setattr(qemu, "_PAUSE", 0.02)
+        monkeypatch.setattr(rehearsal, "_SILENCE", 1)
+        cluster = phony_facts.cluster()
+        stage = Stage(
+            cluster=cluster, node=cluster.nodes[0], artifact=phony, state=State(tmp_path),
+            asked=(), build=None, progress=Quiet(), options=Options(machine=machine, timeout=3),
+        )  # fmt: skip
+        record = rehearsal.rehearse(stage, tmp_path / "dist")
+        return record, len(turns.read_text().split())
+
+    return play
+
+
+def test_it_is_started_once_more_and_the_report_says_so(perform):
+    record, starts = perform(Machine.RASPI3B, silent=1)
+
+    assert (record.ok, starts) == (True, 2)
+    assert record.silent == "the console was silent for 1 s before the login prompt"
+    assert record.to_json()["silent"] == record.silent
+    assert record.console.with_name("console-silent.log").read_text() == "Starting a\n"
+    assert "login:" in record.console.read_text()
+
+
+def test_it_is_not_started_for_ever(perform):
+    record, starts = perform(Machine.RASPI3B, silent=9)
+
+    assert (record.ok, starts) == (False, 2)
+    assert "silent for 1 s" in record.error
+
+
+def test_another_machine_may_be_slow_and_gets_no_second_start(perform):
+    record, starts = perform(Machine.VIRT, silent=9)
+
+    assert (record.ok, starts, record.silent) == (False, 1, None)
+    assert "no login prompt of `node0` came within 3 s" in record.error
