@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from piimage.errors import RehearsalError
 from piimage.run import PIPE, find, process, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from piimage.progress import Task
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the console.
 _PAUSE = 0.5
+#: Seconds between two nudges.
+_NUDGING = 5
 _SHOWN = 12
 _CPU = "cortex-a72"
 
@@ -32,11 +35,14 @@ class SilentError(RehearsalError):
 class Vm:
     """A started machine. Times are seconds since its start."""
 
-    def __init__(self, child: Process, console: Console, messages: Path) -> None:
+    def __init__(
+        self, child: Process, console: Console, messages: Path, nudge: str | None = None
+    ) -> None:
         self._child = child
         self.console = console
         self._messages = messages
-        self._began = time.monotonic()
+        self._nudge = nudge
+        self._began = self._nudged = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -75,7 +81,7 @@ class Vm:
                 raise SilentError(self.failure(words).message)
             if fresh:
                 task.note(f"{self.seconds:.0f} s: {self.console.newest()[:100]}")
-            time.sleep(_PAUSE)
+            self._pause()
         if prompt != name:
             raise self.failure(f"the login prompt says `{prompt}`, not `{name}`")
         return self.seconds
@@ -110,35 +116,46 @@ class Vm:
             f"{words}{shown}", hint=f"the whole console is in {self.console.path}"
         )
 
+    def _pause(self) -> None:
+        """Wait a moment; a machine that wants nudging gets its nudge every few seconds."""
+        time.sleep(_PAUSE)
+        if self._nudge is not None and time.monotonic() - self._nudged > _NUDGING:
+            self._nudged = time.monotonic()
+            self._command("human-monitor-command", {"command-line": self._nudge})
+
     def _check_alive(self, when: str) -> None:
         if self.running:
             return
         self.console.read()
         status = self._child.returncode
         text = self._messages.read_text(encoding="utf-8", errors="replace")
-        said = [line for line in clean(text).splitlines() if line.strip() and '"QMP"' not in line]
+        said = [line for line in clean(text).splitlines() if line.strip() and line[0] != "{"]
         words = f": {said[-1]}" if said and status else ""
         how = f"with status {status}{words}" if status else "by itself (a reboot or a shutdown)"
         raise self.failure(f"QEMU ended {how} {when}")
 
-    def _command(self, name: str) -> None:
+    def _command(self, name: str, arguments: Mapping[str, str] | None = None) -> None:
         """Send a QMP command; its answer goes to the file of messages."""
         stdin = self._child.stdin
         if stdin is None:
             return
+        words = {"execute": name, **({"arguments": arguments} if arguments else {})}
         try:
             # Past the stream's buffer, which would be flushed once more when QEMU is gone.
-            os.write(stdin.fileno(), b'{"execute": "%s"}\n' % name.encode())
+            os.write(stdin.fileno(), json.dumps(words).encode() + b"\n")
         except BrokenPipeError:
             return
 
 
 @contextmanager
-def start(argv: Sequence[str], console: Path, messages: Path) -> Iterator[Vm]:
+def start(
+    argv: Sequence[str], console: Path, messages: Path, *, nudge: str | None = None
+) -> Iterator[Vm]:
     """A machine that ends with the block, and with us however we end; its console goes to the file `console`.
 
-    QMP is on standard input. A session of its own keeps a Ctrl-C from reaching QEMU before us. Raises
-    `MissingToolError` when there is no QEMU.
+    QMP is on standard input; `nudge` is a line for QEMU's monitor, repeated while a login is awaited. A
+    session of its own keeps a Ctrl-C from reaching QEMU before us. Raises `MissingToolError` when there is
+    no QEMU.
     """
     console.write_bytes(b"")
     words = ["setpriv", "--pdeathsig", "KILL", "--", find(argv[0]), *argv[1:]]
@@ -146,7 +163,7 @@ def start(argv: Sequence[str], console: Path, messages: Path) -> Iterator[Vm]:
         messages.open("wb") as said,
         process(words, stdin=PIPE, stdout=said, stderr=said, new_session=True) as child,
     ):
-        vm = Vm(child, Console(console), messages)
+        vm = Vm(child, Console(console), messages, nudge)
         vm._command("qmp_capabilities")  # noqa: SLF001 -- same module
         try:
             yield vm

@@ -39,8 +39,7 @@ REPORT = "report.json"
 #: Seconds in which a node must be off after its power button was pressed (design: workers within two minutes).
 _POWER_OFF = 120
 _EMULATED = 3
-#: QEMU's `raspi3b` (7.2) now and then stops for good early in a boot, all processors idle: seconds without
-#: a word after which it is started once more.
+#: Seconds without a word after which QEMU's `raspi3b` has stopped for good and is started once more.
 _SILENCE = 240
 #: Seconds in which ssh must let us in once the console shows a login prompt.
 _REACH = 240
@@ -176,7 +175,8 @@ def _once(stage: Stage, found: Card, accel: Accel, record: Rehearsal, scratch: P
     parts = _parts(found, options.machine, record, scratch)
     argv = machine.argv(options.machine, parts, accel, options.memory, network)
     place = record.console.parent
-    with qemu.start(argv, record.console, place / "qemu.log") as vm:
+    nudge = machine.NUDGE if options.machine is Machine.RASPI3B else None
+    with qemu.start(argv, record.console, place / "qemu.log", nudge=nudge) as vm:
         with stage.progress.step(f"booting {stage.node.name} on `{options.machine}`") as task:
             limit = options.timeout
             silence = _SILENCE if options.machine is Machine.RASPI3B else None

@@ -22,6 +22,7 @@ PACKAGES = "/usr/lib/python3/dist-packages"
 CHECK = """
 import json, logging, sys, yaml
 logging.disable(logging.CRITICAL)
+sys.path.append(sys.argv[1])  # what cloud-init imports and we do not have: the base's own, behind ours
 from cloudinit.config import schema
 from cloudinit.net import netplan
 netplan.available = lambda *_, **__: False  # ask the schema: this machine's netplan is asked elsewhere
@@ -57,22 +58,25 @@ def cloud_init(base, tmp_path_factory):
     """The base's own cloud-init, as a function from texts to complaints."""
     home = tmp_path_factory.mktemp("cloudinit")
     root = base.facts.table.partition(base.facts.mounts["/"]).start
-    tree = ext4.list_tree(base.path, root, [f"{PACKAGES}/cloudinit"])
+    tree = ext4.list_tree(base.path, root, [PACKAGES])
     wanted = [
-        path for path, fact in tree.items() if fact.kind == "file" and not path.endswith(".pyc")
+        path
+        for path, fact in tree.items()
+        if fact.kind == "file" and path.endswith((".py", ".json"))
     ]
     for path, content in ext4.read_files(base.path, root, wanted).items():
-        target = home / path.removeprefix(f"{PACKAGES}/")
+        name = path.removeprefix(f"{PACKAGES}/")
+        target = home / ("own" if name.startswith("cloudinit/") else "others") / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
     def check(texts: dict[str, list[str]]) -> list[str]:
         done = subprocess.run(
-            [sys.executable, "-c", CHECK],
+            [sys.executable, "-c", CHECK, home / "others"],
             input=json.dumps(texts),
             capture_output=True,
             text=True,
-            env={"PYTHONPATH": str(home), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+            env={"PYTHONPATH": str(home / "own"), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
             check=False,
         )
         assert done.returncode == 0, done.stderr

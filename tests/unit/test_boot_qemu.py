@@ -148,6 +148,18 @@ def test_the_power_button_is_pressed_over_qmp(fake):
     assert "qmp_capabilities" in (place / "qemu.log").read_text()
 
 
+def test_a_machine_that_wants_it_is_nudged(fake, monkeypatch):
+    monkeypatch.setattr(qemu, "_NUDGING", 0.1)
+    place = fake(
+        'while read -r line; do echo "$line"; case $line in *"xp 1"*) echo "x login: " >$console;; esac; done'
+    )
+    files = (place / "console.log", place / "qemu.log")
+
+    with qemu.start(["qemu-system-aarch64"], *files, nudge="xp 1") as vm, task() as step:
+        assert vm.await_login("x", limit=10, task=step) < 10
+    assert '"human-monitor-command", "arguments": {"command-line": "xp 1"}' in files[1].read_text()
+
+
 def test_a_node_that_ignores_its_button_is_named(fake):
     place = fake("sleep 60")
 
