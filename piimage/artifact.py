@@ -39,6 +39,10 @@ Format = Literal["img", "img.xz", "img.zst", "qcow2"]
 FORMATS: tuple[str, ...] = get_args(Format)
 #: Files that may hold a node's secrets: the owner's alone.
 PRIVATE = 0o600
+_COMPRESSORS = {
+    "img.xz": ("xz", "-T0", "-3", "-c"),
+    "img.zst": ("zstd", "-T0", "-q", "-c"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,13 @@ def publish(
     return Artifact(image, bmap, checksums, digest)
 
 
+def tools(fmt: Format | None) -> tuple[str, ...]:
+    """The programs that publishing in this format starts."""
+    if fmt == "qcow2":
+        return ("qemu-img",)
+    return _COMPRESSORS[fmt][:1] if fmt in _COMPRESSORS else ()
+
+
 def write_manifest(directory: Path, manifest: Mapping[str, Any], *, mode: int = 0o644) -> Path:
     """Write `directory/manifest.json`, keys sorted; the caller has put no secret into it."""
     path = directory / "manifest.json"
@@ -129,9 +140,8 @@ def _encode(raw: Path, target: Path, fmt: Format, progress: Progress) -> None:
                 names = (raw.absolute(), target.absolute())
                 run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *names])
                 return
-            tool = ["xz", "-T0", "-3"] if fmt == "img.xz" else ["zstd", "-T0", "-q"]
             with raw.open("rb") as source, target.open("wb") as sink:
-                run([*tool, "-c"], stdin=source, stdout=sink)
+                run(_COMPRESSORS[fmt], stdin=source, stdout=sink)
         except ToolFailedError as error:
             if full_disk(error.message):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error

@@ -6,16 +6,18 @@ import hashlib
 import json
 import os
 import platform
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from piimage import __version__, artifact, plan, stamping, variant
 from piimage.disk.atomic import write_errors
-from piimage.errors import PiimageError
+from piimage.errors import PiimageError, WriteFailedError
+from piimage.run import require
 from piimage.state import open_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from piimage.artifact import Format
@@ -77,6 +79,7 @@ class Build:
         self, nodes: Sequence[Node], *, env: Mapping[str, str], require_state: bool = False
     ) -> BuildResult:
         """Build `nodes`; raises a `PiimageError` and leaves nothing half-made when something fails."""
+        require("mcopy", "e2fsck", *artifact.tools(self.fmt))
         self._manifest()  # another cluster's directory is refused before anything is done
         plans = self._plan(nodes)
         state = open_state(self.cluster, create=not require_state)
@@ -85,9 +88,10 @@ class Build:
             made = variant.ensure(base, planned, cache=self.store, progress=self.progress)
             self._roles[role] = _Role(base, planned, made)
         self._name_variants()
-        self._prepare()
-        with self.store.lock(f"output-{self._output_id()}"):
-            return self._publish(nodes, secrets)
+        with _elsewhere():
+            self._prepare()
+            with self.store.lock(f"output-{self._output_id()}"):
+                return self._publish(nodes, secrets)
 
     def _publish(self, nodes: Sequence[Node], secrets: Secrets) -> BuildResult:
         """Everything that the output directory gets; what is replaced leaves the manifest first."""
@@ -260,3 +264,13 @@ class Build:
             },
         }
         return artifact.write_manifest(self.output, whole)
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Where the output's disk is full, another one is a cure too."""
+    try:
+        yield
+    except WriteFailedError as error:
+        error.hint = error.hint and f"{error.hint}, or choose another place with `--output`"
+        raise

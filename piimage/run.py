@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 #: Debian package of each program we start, for the hint when it is missing.
 PACKAGES = {
+    "apt-get": "apt",
     "bmaptool": "bmap-tools",
     "cp": "coreutils",
     "debugfs": "e2fsprogs",
@@ -83,11 +84,24 @@ def find(tool: str) -> str:
     """Absolute path of a program; raises `MissingToolError` that says which package has it."""
     path = shutil.which(tool, path=search_path())
     if path is None:
-        package = PACKAGES.get(tool, tool)
-        raise MissingToolError(
-            f"`{tool}` is not installed", hint=f"on Debian: `apt-get install {package}`"
-        )
+        raise _missing(tool)
     return path
+
+
+def require(*tools: str) -> None:
+    """Raise one `MissingToolError` for all of these programs that are not there: before the work, not in it."""
+    missing = [tool for tool in tools if not available(tool)]
+    if missing:
+        raise _missing(*missing)
+
+
+def _missing(*tools: str) -> MissingToolError:
+    names = ", ".join(f"`{tool}`" for tool in tools)
+    packages = " ".join(dict.fromkeys(PACKAGES.get(tool, tool) for tool in tools))
+    return MissingToolError(
+        f"{names} {'is' if len(tools) == 1 else 'are'} not installed",
+        hint=f"on Debian: `apt-get install {packages}`",
+    )
 
 
 def available(tool: str) -> bool:

@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from piimage.bases.archive import mmdebstrap
 from piimage.run import run
 
 if TYPE_CHECKING:
@@ -82,15 +83,16 @@ def native_tools(
     target = cache.directory("native") / name
     if not target.is_dir():
         with (
-            progress.step(f"fetching native {architecture} tools of {suite}"),
+            progress.step(f"fetching native {architecture} tools of {suite}") as task,
             cache.scratch() as scratch,
         ):
-            run(
+            mmdebstrap(
                 [
                     *namespace, "mmdebstrap", "--mode=root", "--variant=extract", f"--architectures={architecture}",
                     '--aptopt=APT::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/*",
-                    f"--include={','.join(_PACKAGES)}", suite, scratch / "tools", *sources,
-                ]
+                    f"--include={','.join(_PACKAGES)}", suite, str(scratch / "tools"), *sources,
+                ],
+                env={}, log=scratch / "log", task=task,
             )  # fmt: skip
             run([*namespace, "chmod", "755", scratch / "tools"])
             (scratch / "tools").rename(target)

@@ -19,6 +19,9 @@ _PROGRESS = re.compile(rb"^(I: .*|Setting up ([^ ]+).*|Unpacking ([^ ]+).*|updat
 #: How many packages mmdebstrap unpacks and sets up is not known before; this is for words, not for
 #: an amount.
 _WORDS_KEPT = 12
+#: apt's words for a file that it could not get: where it is, what went wrong.
+_NOT_FETCHED = re.compile(r"E: Failed to fetch (\S+)\s+(.+)")
+_SAYS_NOTHING = ("E: mmdebstrap failed to run",)
 
 
 def sources(suite: str, components: str) -> list[str]:
@@ -50,7 +53,10 @@ def sources(suite: str, components: str) -> list[str]:
 
 
 def mmdebstrap(argv: Sequence[str], *, env: Mapping[str, str], log: Path, task: Task) -> None:
-    """Run mmdebstrap, note its steps on `task`, keep all it says in `log`; raises `ToolFailedError`."""
+    """Run mmdebstrap, note its steps on `task`, keep all it says in `log`.
+
+    Raises `ToolFailedError`: one sentence when it got nothing from the archive, else its telling last lines.
+    """
     with log.open("wb") as record, process(argv, env=env) as child:
         assert child.stdout is not None  # noqa: S101 -- process() pipes it
         for line in child.stdout:
@@ -60,10 +66,21 @@ def mmdebstrap(argv: Sequence[str], *, env: Mapping[str, str], log: Path, task: 
                 task.note(match.group(1).decode(errors="replace")[:60])
         status = child.wait()
     if status != 0:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        telling = [x for x in lines if x.startswith(("E:", "W:", "dpkg:", "Err:"))] or lines
-        detail = "".join(f"\n    {line[:300]}" for line in telling[-_WORDS_KEPT:])
-        raise ToolFailedError(
-            f"`mmdebstrap` failed with exit status {status}{detail}",
+        raise _failure(status, log.read_text(encoding="utf-8", errors="replace").splitlines())
+
+
+def _failure(status: int, lines: Sequence[str]) -> ToolFailedError:
+    fetches = [found for line in lines if (found := _NOT_FETCHED.match(line))]
+    if fetches:
+        url, reason = fetches[0].groups()
+        return ToolFailedError(
+            f"cannot fetch `{url}` from the package archive: {reason.strip()}",
             hint="without network, or behind a proxy? `apt-get update` must work on this machine",
         )
+    telling = [
+        line
+        for line in lines
+        if line.startswith(("E:", "W:", "dpkg:", "Err:")) and line not in _SAYS_NOTHING
+    ]
+    detail = "".join(f"\n    {line[:300]}" for line in (telling or lines)[-_WORDS_KEPT:])
+    return ToolFailedError(f"`mmdebstrap` failed with exit status {status}{detail}")

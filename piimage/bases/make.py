@@ -9,7 +9,7 @@ from piimage.bases import catalog, debian, namespace
 from piimage.bases.record import Origin
 from piimage.disk.atomic import require_space
 from piimage.errors import PiimageError
-from piimage.run import find, run
+from piimage.run import require, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from piimage.bases.store import Store
     from piimage.progress import Progress
 
-_TOOLS = ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "zstd")
+_TOOLS = ("mmdebstrap", "arch-test", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "zstd")
 #: Tree, packages and image exist side by side for a while.
 _ROOM = 4 << 30
 _PLACE = "free some space, or set `PIIMAGE_CACHE` to a directory with some GiB free"
@@ -39,8 +39,7 @@ def make(name: str, *, store: Store, progress: Progress, force: bool = False) ->
         if not force and store.record(name) is not None:
             progress.say(f"base `{name}` is here already; `--force` makes it anew")
             return store.base(name)
-        for tool in _TOOLS:
-            find(tool)
+        require(*_TOOLS, *namespace.tools())
         require_space(store.directory("bases"), _ROOM, hint=_PLACE)
         with progress.step(f"making base `{name}`"), _workshop(store) as scratch:
             tree = debian.build_tree(suite, scratch / "tree", cache=store, progress=progress)

@@ -13,7 +13,7 @@ import platform
 from pathlib import Path
 
 from piimage.errors import MissingToolError
-from piimage.run import find, run
+from piimage.run import find, require, run
 
 #: The emulated CPU. QEMU's default `max` emulates pointer authentication, which costs two to five times.
 CPU = "cortex-a57"
@@ -35,11 +35,17 @@ exec "$@"
 """
 
 
+def tools() -> tuple[str, ...]:
+    """The programs that `prefix` needs on this host beyond util-linux."""
+    mapping = () if os.geteuid() == 0 else ("newuidmap",)
+    return mapping if platform.machine() == "aarch64" else (*mapping, "qemu-aarch64-static")
+
+
 def prefix() -> list[str]:
     """The command prefix for work on a foreign tree; raises `MissingToolError` with what this host lacks."""
+    require(*tools())
     flags = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
     if os.geteuid() != 0:
-        find("newuidmap")
         flags = ["--map-root-user", "--map-auto", *flags]
     entry = ""
     if platform.machine() != "aarch64":

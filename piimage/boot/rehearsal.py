@@ -20,6 +20,7 @@ from piimage.boot.machine import Accel, Machine
 from piimage.boot.qemu import SilentError
 from piimage.boot.report import Rehearsal
 from piimage.errors import PiimageError, RehearsalError
+from piimage.run import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -112,6 +113,7 @@ def rehearse(stage: Stage, output: Path) -> Rehearsal:
     A node that does not come up or breaks a promise is a result like any other: `Rehearsal.check` raises.
     Raises `PiimageError` for an artifact that cannot be started at all.
     """
+    require("qemu-system-aarch64", "qemu-img", "ssh")
     options = stage.options
     place = directory(output, stage.node, options.machine)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)

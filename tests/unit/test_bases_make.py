@@ -108,8 +108,8 @@ def test_mmdebstrap_is_watched(fake, tmp_path):
 def test_mmdebstrap_that_fails_says_why(fake, tmp_path):
     fake(
         "mmdebstrap",
-        'echo noise; echo "Err:1 http://deb.test trixie InRelease"\n'
-        'echo "E: apt-get update failed"; echo "I: cleaning up"; exit 25',
+        'echo noise; echo "W: it is late"; echo "E: Unable to locate package foo"\n'
+        'echo "I: main() received signal PIPE"; echo "E: mmdebstrap failed to run"; exit 25',
     )
 
     with pytest.raises(ToolFailedError) as caught:
@@ -118,9 +118,27 @@ def test_mmdebstrap_that_fails_says_why(fake, tmp_path):
     lines = caught.value.message.splitlines()
     assert lines[0] == "`mmdebstrap` failed with exit status 25"
     assert [x.strip() for x in lines[1:]] == [
-        "Err:1 http://deb.test trixie InRelease",
-        "E: apt-get update failed",
+        "W: it is late",
+        "E: Unable to locate package foo",
     ]
+    assert caught.value.hint is None
+
+
+def test_an_archive_out_of_reach_is_one_sentence(fake, tmp_path):
+    fake(
+        "mmdebstrap",
+        'echo "Err:1 http://deb.test trixie InRelease"\n'
+        "echo \"E: Failed to fetch http://deb.test/InRelease  Temporary failure resolving 'deb.test'\"\n"
+        'echo "E: apt-get update failed"; exit 25',
+    )
+
+    with pytest.raises(ToolFailedError) as caught:
+        archive.mmdebstrap(["mmdebstrap"], env={}, log=tmp_path / "log", task=Notes())
+
+    assert caught.value.message == (
+        "cannot fetch `http://deb.test/InRelease` from the package archive: "
+        "Temporary failure resolving 'deb.test'"
+    )
     assert "network" in caught.value.hint
 
 
@@ -154,6 +172,22 @@ def test_the_namespace(unshare, monkeypatch, tmp_path, uid, mapped):
     assert ("--map-root-user" in flags, "--map-auto" in flags) == (mapped, mapped)
     assert {"--mount", "--pid", "--kill-child"} <= set(flags)
     assert f":{tmp_path}/bin/qemu-aarch64-static:F" in prefix[-1]
+
+
+@pytest.mark.parametrize(
+    ("uid", "machine", "wanted"),
+    [
+        (0, "x86_64", ("qemu-aarch64-static",)),
+        (1000, "x86_64", ("newuidmap", "qemu-aarch64-static")),
+        (0, "aarch64", ()),
+        (1000, "aarch64", ("newuidmap",)),
+    ],
+)
+def test_what_the_namespace_needs(monkeypatch, uid, machine, wanted):
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(namespace.platform, "machine", lambda: machine)
+
+    assert namespace.tools() == wanted
 
 
 def test_an_arm64_host_emulates_nothing(unshare, monkeypatch):
@@ -422,21 +456,37 @@ def test_an_initramfs_that_would_not_boot(workshop, store, initramfs, words):
     assert left(store) == []
 
 
-@pytest.mark.parametrize("tool", ["mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "zstd"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "mmdebstrap",
+        "arch-test",
+        "mke2fs",
+        "mkfs.vfat",
+        "mcopy",
+        "sfdisk",
+        "zstd",
+        "newuidmap",
+        "qemu-aarch64-static",
+    ],
+)
 def test_a_missing_tool_is_told_before_any_work(workshop, store, monkeypatch, tool):
-    real = make.find
+    monkeypatch.setattr("piimage.run.available", lambda name: name != tool)
+    monkeypatch.setattr(namespace, "tools", lambda: ("newuidmap", "qemu-aarch64-static"))
 
-    def find(name):
-        if name == tool:
-            raise MissingToolError(f"`{name}` is not installed")
-        return real(name)
-
-    monkeypatch.setattr(make, "find", find)
-
-    with pytest.raises(MissingToolError, match=tool):
+    with pytest.raises(MissingToolError, match=f"^`{tool}` is not installed$"):
         make.make("debian-13", store=store, progress=Quiet())
 
     assert not workshop.log.exists()
+
+
+def test_all_missing_tools_are_told_at_once(workshop, store, monkeypatch):
+    monkeypatch.setattr("piimage.run.available", lambda name: name not in ("mcopy", "zstd"))
+
+    with pytest.raises(MissingToolError, match="`mcopy`, `zstd` are not installed") as caught:
+        make.make("debian-13", store=store, progress=Quiet())
+
+    assert caught.value.hint == "on Debian: `apt-get install mtools zstd`"
 
 
 def test_no_room(workshop, store, monkeypatch):

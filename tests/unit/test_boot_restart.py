@@ -12,6 +12,7 @@ from piimage.boot import qemu, rehearsal
 from piimage.boot.machine import Machine
 from piimage.boot.rehearsal import Options, Stage
 from piimage.disk import fat
+from piimage.errors import MissingToolError
 from piimage.progress import Quiet
 from piimage.state import State
 
@@ -78,3 +79,13 @@ def test_another_machine_may_be_slow_and_gets_no_second_start(perform):
 
     assert (record.ok, starts, record.silent) == (False, 1, None)
     assert "no login prompt of `node0` came within 3 s" in record.error
+
+
+def test_missing_tools_are_told_before_a_boot_of_minutes(perform, tmp_path, monkeypatch):
+    monkeypatch.setattr("piimage.run.available", lambda name: name != "ssh")
+
+    with pytest.raises(MissingToolError, match="`ssh` is not installed"):
+        perform(Machine.VIRT, silent=0)
+
+    assert not (tmp_path / "turns").exists()
+    assert not (tmp_path / "dist").exists()

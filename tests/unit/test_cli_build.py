@@ -141,6 +141,26 @@ def test_an_output_that_is_a_file(piimage, home):
     assert (home / "out").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize(
+    ("tool", "argv"),
+    [
+        ("mcopy", ["--all"]),
+        ("e2fsck", ["--node", "1"]),
+        ("xz", ["--node", "1", "--format", "img.xz"]),
+        ("zstd", ["--all", "--format", "img.zst"]),
+        ("qemu-img", ["--node", "1", "--format", "qcow2"]),
+    ],
+)
+def test_a_missing_tool_is_told_before_the_appliance_starts(piimage, home, monkeypatch, tool, argv):
+    monkeypatch.setattr("piimage.run.available", lambda name: name != tool)
+
+    done = piimage("build", *argv)
+
+    assert done.returncode == 3
+    assert f"error: `{tool}` is not installed\nhint: on Debian: `apt-get install " in done.stderr
+    assert untouched(home)
+
+
 def test_require_state(piimage, home):
     done = piimage("build", "--all", "--require-state")
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from piimage.errors import MissingToolError, ToolFailedError
-from piimage.run import PACKAGES, available, failure, find, process, run
+from piimage.run import PACKAGES, available, failure, find, process, require, run
 
 
 @pytest.fixture
@@ -199,3 +199,14 @@ def test_a_result_is_told_without_running():
         "exit status 5"
         in failure(run(["sh", "-c", f"exit {done.returncode}"], check=False)).message
     )
+
+
+def test_all_that_is_missing_is_said_at_once(bin_):
+    bin_("here", "exit 0")
+
+    require("here", "sh")
+    with pytest.raises(MissingToolError) as caught:
+        require("here", "mcopy-of-nobody", "no-such-tool-of-ours")
+
+    assert caught.value.message == "`mcopy-of-nobody`, `no-such-tool-of-ours` are not installed"
+    assert caught.value.hint == "on Debian: `apt-get install mcopy-of-nobody no-such-tool-of-ours`"
