@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from piimage import keys, state_archive
 from piimage.components.contribution import HostKey, Secrets
 from piimage.disk.atomic import replacing, write_bytes, write_errors
-from piimage.errors import StateError
+from piimage.errors import StateError, WriteFailedError
 from piimage.secrets import authorized_keys, password_hashes, wifi_psk
 
 if TYPE_CHECKING:
@@ -263,6 +263,9 @@ def _draft(path: Path) -> Iterator[Path]:
                 draft.rename(path)
             except OSError as error:
                 raise (there if path.exists() else error) from error
+    except WriteFailedError as error:
+        error.message = error.message.replace(str(draft), str(path))
+        raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piimage.disk.atomic import FULL
-from piimage.errors import PiimageError, WriteFailedError
+from piimage.disk.atomic import FULL, full_disk
+from piimage.errors import PiimageError, ToolFailedError, WriteFailedError
 from piimage.progress import Quiet
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _MAX_NAME = 120
 _PLACE = "set `PIIMAGE_CACHE` to a directory of yours with some GiB free"
+_ROOM = f"free some space, or {_PLACE}"
 
 
 def cache_root() -> Path:
@@ -111,13 +112,15 @@ class Cache:
         try:
             yield path
         except WriteFailedError as error:
-            error.hint = error.hint and _PLACE  # `--output` would not help here
+            inside = re.escape(str(path)) + "[^`]*"
+            error.message = re.sub(inside, lambda _: str(self.root), error.message)
+            error.hint = error.hint and _ROOM
             raise
-        except OSError as error:
-            if error.errno not in FULL:
+        except (OSError, ToolFailedError) as error:
+            if not _full(error):
                 raise
             raise WriteFailedError(
-                f"no room left in the cache `{self.root}`", hint=_PLACE
+                f"no room left in the cache `{self.root}`", hint=_ROOM
             ) from error
         finally:
             shutil.rmtree(path, ignore_errors=True)
@@ -144,6 +147,13 @@ class Cache:
             yield
         finally:
             os.close(held)
+
+
+def _full(error: OSError | ToolFailedError) -> bool:
+    """Whether a full disk is behind this error of ours, or of a program that we ran."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return full_disk(error.message)
 
 
 def _sweep(parent: Path) -> None:

@@ -20,7 +20,9 @@ _PARTIAL = re.compile(r"\.(?P<name>.+)\.partial-(?P<pid>[0-9]+)")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Kept free for names, directories and the manifest.
 _MARGIN = 16 << 20
-_ELSEWHERE = "free some space, or choose another place with `--output`"
+#: Less than this is not what is lacking on a full disk.
+_WORTH_SAYING = 1 << 20
+_ROOM = "free some space"
 
 
 @contextmanager
@@ -61,7 +63,7 @@ def clean_partials(directory: Path) -> list[Path]:
     return removed
 
 
-def require_space(directory: Path, needed: int, *, hint: str = _ELSEWHERE) -> None:
+def require_space(directory: Path, needed: int, *, hint: str = _ROOM) -> None:
     """Raise `WriteFailedError` unless `directory` has room for `needed` bytes and a little more."""
     free = shutil.disk_usage(directory).free
     if free < needed + _MARGIN:
@@ -80,14 +82,13 @@ def write_errors(path: Path, needed: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        match = _PARTIAL.fullmatch(path.name)
-        path = path.with_name(match["name"]) if match else path
+        path = path.with_name(final_name(path))
         words = (error.strerror or str(error)).lower()
-        if error.errno in FULL and needed:
+        if error.errno in FULL and needed >= _WORTH_SAYING:
             words += f" ({megabytes(needed)} are needed)"
         raise WriteFailedError(
             f"cannot write `{path}`: {words}",
-            hint=_ELSEWHERE if error.errno in FULL else None,
+            hint=_ROOM if error.errno in FULL else None,
         ) from error
 
 
@@ -104,6 +105,12 @@ def megabytes(amount: int) -> str:
 def partial_name(path: Path) -> Path:
     """The name beside `path` under which this process writes it."""
     return path.with_name(f".{path.name}.partial-{os.getpid()}")
+
+
+def final_name(path: Path) -> str:
+    """The name that `path` has, or gets once it is whole."""
+    match = _PARTIAL.fullmatch(path.name)
+    return match["name"] if match else path.name
 
 
 def create(path: Path, mode: int) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from piimage.disk.atomic import require_space, write_errors
+from piimage.disk.atomic import final_name, require_space, write_errors
 from piimage.errors import WriteFailedError
 from piimage.progress import Progress, Quiet
 
@@ -76,7 +76,7 @@ def hash_file(path: Path, algorithm: str = "sha256", progress: Progress | None =
     hasher = hashlib.new(algorithm)
     with (
         path.open("rb", buffering=0) as file,
-        (progress or Quiet()).step(f"hashing {path.name}") as task,
+        (progress or Quiet()).step(f"hashing {final_name(path)}") as task,
     ):
         size = os.fstat(file.fileno()).st_size
         task.total(size)

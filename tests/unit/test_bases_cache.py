@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piimage.bases.cache import Cache, cache_root, check_name
-from piimage.errors import PiimageError, WriteFailedError
+from piimage.disk.atomic import require_space
+from piimage.errors import PiimageError, ToolFailedError, WriteFailedError
 from piimage.progress import Quiet
 
 HOLDER = """
@@ -171,3 +172,24 @@ def test_different_locks_do_not_wait(cache):
         pass
 
     assert heard.titles == []
+
+
+def test_what_a_full_disk_says_names_the_cache(cache):
+    with pytest.raises(WriteFailedError) as caught, cache.scratch() as path:
+        require_space(path, 1 << 60)
+    assert caught.value.message.startswith(f"`{cache.root}` has ")
+    assert "free some space, or set `PIIMAGE_CACHE`" in caught.value.hint
+
+
+def test_a_program_that_met_a_full_disk(cache):
+    words = "`mke2fs` failed with exit status 1\n    write: No space left on device"
+
+    with (
+        pytest.raises(WriteFailedError, match="no room left in the cache") as caught,
+        cache.scratch(),
+    ):
+        raise ToolFailedError(words)
+    assert "free some space" in caught.value.hint
+
+    with pytest.raises(ToolFailedError, match="another reason"), cache.scratch():
+        raise ToolFailedError("another reason")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from piimage import keys, state
 from piimage.cluster import SecretRef
+from piimage.disk.atomic import write_errors
 from piimage.errors import ConfigError, StateError, WriteFailedError
 
 ENV = {"PI_WIFI_PSK": "correct horse battery"}
@@ -53,6 +55,22 @@ def exported(cluster, path):
         found = [(m, tar.extractfile(m).read() if m.isreg() else b"") for m in tar]
     path.unlink()
     return found
+
+
+def test_a_full_disk_names_the_directory_that_was_to_be(cluster, tmp_path, monkeypatch):
+    def full(path, *_args, **_kwargs):
+        with write_errors(path, 400):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(state, "write_bytes", full)
+
+    with pytest.raises(WriteFailedError) as caught:
+        state.init(cluster)
+
+    place = tmp_path / "lab.state/ca.pub"
+    assert caught.value.message == f"cannot write `{place}`: no space left on device"
+    assert caught.value.hint == "free some space"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_made_beside_the_file_and_private(cluster, tmp_path):
