@@ -8,10 +8,10 @@ help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: ## install what is missing: Debian packages, then a virtual environment in .venv
-	@bash setup.sh
+	@bash own.sh bash setup.sh
 
 setup-tests:
-	@bash setup.sh tests
+	@bash own.sh bash setup.sh tests
 
 lint: ## ruff, import-linter
 	$(BIN)/ruff check .
@@ -30,10 +30,13 @@ integration: ## tests with the libguestfs appliance
 e2e: ## tests that build the default base, build images and start them in QEMU
 	$(BIN)/pytest -q tests/e2e
 
-test: setup-tests lint type unit ## everything: lint, types and all tests
+checks: lint type unit
 	$(BIN)/pytest -q tests/integration tests/e2e
 
-demo: setup ## make the default base and build node 3 of the sample cluster
-	@bash demo.sh
+test: setup-tests ## everything: lint, types and all tests
+	@bash own.sh $(MAKE) --no-print-directory checks
 
-.PHONY: help setup setup-tests lint type unit integration e2e test demo
+demo: setup ## make the default base and build node 3 of the sample cluster
+	@bash own.sh bash demo.sh
+
+.PHONY: help setup setup-tests lint type unit integration e2e checks test demo

@@ -49,4 +49,6 @@ if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
 	echo "$wanted" >.venv/installed
+elif [ ${#missing[@]} -eq 0 ]; then
+	say "set up already: the Debian packages and .venv are here"
 fi
