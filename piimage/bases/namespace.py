@@ -76,6 +76,8 @@ def _check(command: list[str]) -> None:
     detail = f" ({said[0]})" if said else ""
     if os.geteuid() == 0:
         raise MissingToolError(f"this machine cannot run arm64 programs{detail}", hint=_HINT_ROOT)
+    if "/etc/sub" in detail:
+        raise MissingToolError(f"you have no subordinate ids{detail}", hint=_HINT_IDS)
     raise MissingToolError(
         f"user namespaces do not allow making a foreign tree here{detail}", hint=_HINT_USER
     )
@@ -83,6 +85,10 @@ def _check(command: list[str]) -> None:
 
 _HINT_ROOT = (
     "binfmt_misc must be available: `mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc`"
+)
+_HINT_IDS = (
+    "`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER`, with numbers that nobody else has "
+    "in /etc/subuid and /etc/subgid; or run this one command with sudo"
 )
 _HINT_USER = (
     "an entry for you in /etc/subuid and /etc/subgid, the package uidmap, and either Linux 6.7 or the host's own "

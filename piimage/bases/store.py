@@ -75,10 +75,7 @@ class Store(Cache):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
-            raise PiimageError(
-                f"cannot read `{path}`: permission denied",
-                hint="the cache is another user's; set `PIIMAGE_CACHE` to one of your own",
-            ) from error
+            raise _foreign(path) from error
         except (OSError, *_BROKEN) as error:
             raise ImageError(
                 f"the record of base `{name}` cannot be read", hint=f"remove `{path.parent}`"
@@ -87,9 +84,12 @@ class Store(Cache):
     def records(self) -> list[Record]:
         """All bases that are here, by name."""
         parent = self.root / "bases"
-        if not parent.is_dir():
+        try:
+            names = sorted(path.name for path in parent.iterdir() if (path / RECORD).exists())
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        names = sorted(path.name for path in parent.iterdir() if (path / RECORD).exists())
+        except PermissionError as error:
+            raise _foreign(parent) from error
         return [record for record in map(self.record, names) if record is not None]
 
     def by_id(self, image_id: str) -> Base | None:
@@ -185,6 +185,13 @@ class Store(Cache):
 
     def _home(self, name: str) -> Path:
         return self.root / "bases" / check_name(name)
+
+
+def _foreign(path: Path) -> PiimageError:
+    return PiimageError(
+        f"cannot read `{path}`: permission denied",
+        hint="the cache is another user's; set `PIIMAGE_CACHE` to one of your own",
+    )
 
 
 def is_path(name_or_path: str | Path) -> bool:

@@ -216,6 +216,16 @@ def test_what_the_host_lacks(fake, unshare, monkeypatch, uid, words):
     assert words[1] in caught.value.hint
 
 
+def test_a_user_without_subordinate_ids(fake, unshare, monkeypatch):
+    fake("unshare", "echo 'unshare: no line matching user \"ada\" in /etc/subuid' >&2; exit 1")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(MissingToolError, match="you have no subordinate ids") as caught:
+        namespace.prefix()
+
+    assert "usermod --add-subuids" in caught.value.hint
+
+
 def test_no_emulator(unshare, monkeypatch, tmp_path):
     (tmp_path / "bin/qemu-aarch64-static").unlink()
     monkeypatch.setattr(namespace.platform, "machine", lambda: "x86_64")

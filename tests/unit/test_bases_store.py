@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +123,19 @@ def test_a_damaged_record_is_one_clear_error(store, small_master):
         store.base("debian-13")
 
     assert str(path.parent) in caught.value.hint
+
+
+def test_another_users_cache_is_one_clear_error(store, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    store.directory("bases")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+
+    with pytest.raises(PiimageError, match="bases`: permission denied") as caught:
+        store.records()
+
+    assert "PIIMAGE_CACHE" in caught.value.hint
 
 
 def test_an_image_that_was_changed_is_refused(store, small_master):
