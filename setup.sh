@@ -8,6 +8,18 @@ cd "$(dirname "$0")"
 
 say() { printf '== %s\n' "$*"; }
 
+quietly() { # WHO HINT COMMAND...: what it says is shown only if it fails
+	local who=$1 hint=$2 log
+	log=$(mktemp)
+	shift 2
+	if ! "$@" >"$log" 2>&1; then
+		grep -E '^(E|ERROR): ' "$log" | tail -n 5 >&2 || tail -n 15 "$log" >&2
+		printf 'error: %s could not install them; the whole log is in %s\nhint: %s\n' "$who" "$log" "$hint" >&2
+		exit 3
+	fi
+	rm -f "$log"
+}
+
 packages=(python3 python3-venv python3-guestfs mmdebstrap arch-test qemu-user-static qemu-system-arm qemu-utils
 	ipxe-qemu mtools dosfstools e2fsprogs fdisk uidmap openssh-client xz-utils zstd ca-certificates)
 # What the tests hold our output against: the tools that will read it.
@@ -30,24 +42,22 @@ if [ ${#missing[@]} -gt 0 ]; then
 		}
 		as_root=(sudo)
 	fi
-	log=$(mktemp)
-	if ! { "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-		tail -n 15 "$log" >&2
-		echo "error: apt-get could not install them; the whole log is in $log" >&2
-		echo "hint: without network, or with another apt running? try again when \`apt-get update\` works" >&2
-		exit 3
-	fi
-	rm -f "$log"
+	install() {
+		"${as_root[@]}" apt-get update -q &&
+			"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+				apt-get install -q -y --no-install-recommends "${missing[@]}"
+	}
+	quietly apt-get "another apt running, or no network? try again when \`apt-get update\` works" install
 fi
 
 # The distribution's python3 by its full name: another one first on PATH cannot see python3-guestfs.
 wanted=$(cat pyproject.toml setup.sh | sha256sum)
 if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
-	say "making the virtual environment .venv"
+	say "making the virtual environment .venv, with the Python packages that pyproject.toml names"
 	/usr/bin/python3 -m venv --clear --system-site-packages .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	pip() { .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 2 "$@"; }
+	install() { pip --upgrade 'pip>=25.1' && pip --editable . --group dev; }
+	quietly pip "no network, or a proxy that pip does not know? \`pip config\` has its index and proxy" install
 	echo "$wanted" >.venv/installed
 elif [ ${#missing[@]} -eq 0 ]; then
 	say "set up already: the Debian packages and .venv are here"
