@@ -23,6 +23,8 @@ _MAGIC = (
     r":piimage-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
     r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:{interpreter}:F"
 )
+#: How `_SCRIPT` ends when there is no entry and none can be made.
+_NO_BINFMT = 125
 #: Runs "$@" with arm64 programs executable. The entry's F flag keeps the interpreter open, so that it need not
 #: exist inside the tree.
 _SCRIPT = """
@@ -74,6 +76,10 @@ def _check(command: list[str]) -> None:
         return
     said = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
     detail = f" ({said[0]})" if said else ""
+    if os.geteuid() == 0 and result.returncode != _NO_BINFMT:
+        raise MissingToolError(
+            f"this machine does not allow a mount namespace{detail}", hint=_HINT_MOUNTS
+        )
     if os.geteuid() == 0:
         raise MissingToolError(f"this machine cannot run arm64 programs{detail}", hint=_HINT_ROOT)
     if "/etc/sub" in detail:
@@ -83,6 +89,10 @@ def _check(command: list[str]) -> None:
     )
 
 
+_HINT_MOUNTS = (
+    "a container needs the capability SYS_ADMIN (`docker run --privileged`), a chroot a root that is a mount point "
+    "(`mount --bind DIR DIR`)"
+)
 _HINT_ROOT = (
     "binfmt_misc must be available: `mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc`"
 )

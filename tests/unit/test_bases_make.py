@@ -199,14 +199,18 @@ def test_an_arm64_host_emulates_nothing(unshare, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("uid", "words"),
+    ("uid", "status", "words"),
     [
-        (0, ("cannot run arm64 programs", "binfmt_misc")),
-        (1000, ("user namespaces do not allow", "/etc/subuid")),
+        (0, 1, ("does not allow a mount namespace", "SYS_ADMIN")),
+        (0, 125, ("cannot run arm64 programs", "binfmt_misc")),
+        (1000, 1, ("user namespaces do not allow", "/etc/subuid")),
+        (1000, 125, ("user namespaces do not allow", "/etc/subuid")),
     ],
 )
-def test_what_the_host_lacks(fake, unshare, monkeypatch, uid, words):
-    fake("unshare", "echo 'unshare: Operation not permitted' >&2; exit 1")
+def test_what_the_host_lacks(  # noqa: PLR0917 -- fixtures
+    fake, unshare, monkeypatch, uid, status, words
+):
+    fake("unshare", f"echo 'unshare: Operation not permitted' >&2; exit {status}")
     monkeypatch.setattr(os, "geteuid", lambda: uid)
 
     with pytest.raises(MissingToolError, match=words[0]) as caught:
