@@ -34,3 +34,16 @@ while read -r place; do
 		mount --bind "$own" "$guest"
 	fi
 done <"$WORK/places"
+# Byte code is the same on every architecture: the guest's own py3compile and py3clean, run by a native python3 where
+# there is one of the guest's version.
+version=$(sed -n 's/^default-version *= *//p' "$root/usr/share/python3/debian_defaults" 2>/dev/null || :)
+if [ -n "$version" ] && [ -x "$native/usr/bin/$version" ]; then
+	mkdir "$root/run/piimage/python"
+	for name in python3 "$version"; do ln -s "../native/usr/bin/$version" "$root/run/piimage/python/$name"; done
+	for name in py3compile py3clean; do
+		[ -f "$root/usr/bin/$name" ] || continue
+		sed 's#"/usr/bin/python"#"/run/piimage/python/python"#' "$root/usr/bin/$name" >"$root/run/piimage/python/$name"
+		printf '#!/bin/sh\nPATH=/run/piimage/python:$PATH exec /run/piimage/python/python3 /run/piimage/python/%s "$@"\n' "$name" >"$tools/$name"
+		chmod 755 "$tools/$name"
+	done
+fi
