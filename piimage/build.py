@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from piimage import __version__, artifact, plan, stamping, variant
+from piimage.bake.session import Packages
 from piimage.disk.atomic import write_errors
 from piimage.errors import PiimageError, WriteFailedError
 from piimage.run import require
@@ -66,13 +67,14 @@ class _Role:
 
 @dataclass(slots=True)
 class Build:
-    """A build under way; `fmt` None means variants and stamps only."""
+    """A build under way; `fmt` None means variants and stamps only, `locked` that the lock may not change."""
 
     cluster: Cluster
     store: Store
     output: Path
     progress: Progress
     fmt: Format | None = None
+    locked: bool = False
     _roles: dict[Role, _Role] = field(default_factory=dict)
 
     def run(
@@ -111,12 +113,13 @@ class Build:
         return BuildResult(self.output, path, tuple(results), tuple(deferred))
 
     def _plan(self, nodes: Sequence[Node]) -> dict[Role, tuple[Base, VariantPlan]]:
-        """Everything that can go wrong without an appliance goes wrong here, before anything is written."""
+        """Everything that can go wrong without an appliance goes wrong here, before anything of ours is written."""
         plans: dict[Role, tuple[Base, VariantPlan]] = {}
-        for role in dict.fromkeys(node.role for node in nodes):
-            base = self.store.base(
-                role.base, directory=self.cluster.directory, sha256=role.base_sha256
-            )
+        roles = tuple(dict.fromkeys(node.role for node in nodes))
+        packages = Packages(self.cluster, self.store, self.progress, locked=self.locked)
+        packages.settle(roles)
+        for role in roles:
+            base = packages.base(role)
             plans[role] = (base, plan.plan_variant(self.cluster, role, base.facts))
         return plans
 
@@ -242,12 +245,13 @@ class Build:
     def _write_manifest(self, manifest: dict[str, Any]) -> Path:
         """What is there, from what, made by what: no secret, no time, so that equal builds have equal manifests."""
         bases = {
-            made.base.name: {
+            _base_name(made.base): {
                 "id": made.base.id,
                 "origin": made.base.origin.source,
                 "made": made.base.origin.at,
                 "tools": dict(made.base.tools),
                 "packages": dict(made.base.facts.packages),
+                **({"lock": made.base.lock} if made.base.lock else {}),
             }
             for made in self._roles.values()
         }
@@ -274,3 +278,8 @@ def _elsewhere() -> Iterator[None]:
     except WriteFailedError as error:
         error.hint = error.hint and f"{error.hint}, or choose another place with `--output`"
         raise
+
+
+def _base_name(base: Base) -> str:
+    """A base's name in the manifest: with packages baked in it is another base of the same name."""
+    return base.name if base.lock is None else f"{base.name}+{base.lock[:12]}"

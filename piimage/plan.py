@@ -1,7 +1,7 @@
 """The plan: every component run, every shared file rendered once by its owner.
 
-`plan_variant` gives what all nodes of a role share, without a secret and without a node's name;
-`plan_stamp` gives what makes that variant one node. Both are pure.
+`wanted_packages` gives what a role's base must have installed, `plan_variant` what all nodes of a role share, without
+a secret and without a node's name, `plan_stamp` what makes that variant one node. All are pure.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ class VariantPlan:
     role: Role
     delta: Delta
     checks: tuple[Check, ...]
-    packages: tuple[str, ...]
     deferred: tuple[str, ...]
     cmdline: tuple[str, ...]
 
@@ -72,7 +71,10 @@ class VariantPlan:
 
     def digest(self) -> str:
         """SHA-256 (hex) over everything that the image phase writes."""
-        inputs = [self.delta.digest(), sorted(self.packages)]
+        inputs: list[object] = [
+            self.delta.digest(),
+            [],
+        ]  # once there were packages: ids stay what they were
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
@@ -92,6 +94,19 @@ class StampPlan:
     checks: tuple[Check, ...]
 
 
+def wanted_packages(cluster: Cluster, role: Role) -> dict[str, str]:
+    """Logical names of all packages that `role` needs, each with who asks for it, in words."""
+    wanted: dict[str, str] = {}
+    for component in COMPONENTS:
+        if hasattr(component, "packages"):
+            name = component.__name__.rpartition(".")[2]
+            for package in component.packages(cluster, role):
+                wanted.setdefault(package, f"component `{name}`")
+    for package in role.packages:
+        wanted.setdefault(package, f"`packages` of role `{role.name}`")
+    return wanted
+
+
 def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
     """The variant of `role`; raises `UnsupportedError` or `ClashError` when it cannot be."""
     parts: list[Contribution] = [c.image(cluster, role, facts) for c in COMPONENTS]
@@ -105,9 +120,6 @@ def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
         role=role,
         delta=delta,
         checks=tuple(check for part in parts for check in part.checks),
-        packages=tuple(
-            dict.fromkeys([*role.packages, *(name for part in parts for name in part.packages)])
-        ),
         deferred=tuple(sentence for part in parts for sentence in part.deferred),
         cmdline=firmware.tokens(parts),
     )

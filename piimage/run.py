@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Debian package of each program we start, for the hint when it is missing.
 PACKAGES = {
+    "apt-cache": "apt",
+    "apt-config": "apt",
     "apt-get": "apt",
     "bmaptool": "bmap-tools",
     "cp": "coreutils",
@@ -29,8 +31,10 @@ PACKAGES = {
     "dumpe2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "fakeroot": "fakeroot",
+    "fallocate": "util-linux",
     "findmnt": "util-linux",
     "fsck.fat": "dosfstools",
+    "fuse2fs": "fuse2fs",
     "mcopy": "mtools",
     "mdel": "mtools",
     "mdir": "mtools",
@@ -42,6 +46,7 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
+    "resize2fs": "e2fsprogs",
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "ssh": "openssh-client",
@@ -160,6 +165,7 @@ def process(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     new_session: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running program that never outlives the `with` block: terminated, then killed after 5 s."""
@@ -171,6 +177,7 @@ def process(
         stdout=subprocess.PIPE if stdout is None else stdout,
         stderr=subprocess.STDOUT if stderr is None else stderr,
         env=_environment(env),
+        cwd=cwd,
         start_new_session=new_session,
     )
     try:

@@ -14,8 +14,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.bake.native import TREE_PATH, NativeTools, hook, native_tools
 from piimage.bases import archive, namespace
+from piimage.bases.native import TREE_PATH, NativeTools, hook, native_tools
 from piimage.disk.sparse import allocated_bytes
 from piimage.errors import ToolFailedError
 from piimage.run import run

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 
+Kind = Literal["made", "imported", "baked"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """How a base came to be: `source` is a file's name, or what it was made from.
+    """How a base came to be: `source` is a file's name, or what it was made or baked from.
 
     `at` is a UTC time as in `2026-01-31T12:00:00Z`; `sha256` of the source file as it was given.
     """
 
-    kind: Literal["made", "imported"]
+    kind: Kind
     source: str
     at: str
     sha256: str | None = None
 
     @classmethod
-    def now(
-        cls, kind: Literal["made", "imported"], source: str, *, sha256: str | None = None
-    ) -> Origin:
+    def now(cls, kind: Kind, source: str, *, sha256: str | None = None) -> Origin:
         """An origin of this moment."""
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return cls(kind=kind, source=source, at=at, sha256=sha256)
@@ -66,7 +66,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """A base that is present: `path` is the raw image, never to be written to; `id` its sha256."""
+    """A base that is present: `path` is the raw image, never to be written to.
+
+    `id` is the image's sha256, or for a baked base the hash of what it was baked from; `lock` is then the digest of
+    its layer in the lock. `trusted` when all that is in it was made by us, from signed packages.
+    """
 
     name: str
     path: Path
@@ -74,3 +78,5 @@ class Base:
     facts: Facts
     origin: Origin
     tools: Mapping[str, str] = field(default_factory=dict)
+    lock: str | None = None
+    trusted: bool = False

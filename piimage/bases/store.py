@@ -181,6 +181,7 @@ class Store(Cache):
             facts=facts,
             origin=record.origin,
             tools=record.tools,
+            trusted=record.origin.kind == "made",
         )
 
     def _home(self, name: str) -> Path:

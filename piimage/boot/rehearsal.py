@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage import plan
+from piimage.bake.session import Packages
 from piimage.boot import card, checks, guest, machine, qemu
 from piimage.boot.checks import Finding
 from piimage.boot.machine import Accel, Machine
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from piimage.bases.record import Base
     from piimage.bases.store import Store
     from piimage.boot.card import Card
     from piimage.boot.guest import Access
@@ -88,9 +90,10 @@ def promised(
     state: State,
     env: Mapping[str, str],
     output: Path,
+    progress: Progress,
 ) -> tuple[tuple[Check, ...], str | None, str | None]:
     """The plan's own checks, the build of the artifact, and a sentence if that is not what would be built now."""
-    base = store.base(node.role.base, directory=cluster.directory)
+    base = _base(cluster, node, store, progress)
     variant = plan.plan_variant(cluster, node.role, base.facts)
     try:
         known = json.loads((output / "manifest.json").read_bytes())["nodes"][node.name]
@@ -105,6 +108,19 @@ def promised(
             f"the image of `{node.name}` was built from another cluster.yaml than the present one"
         )
     return (*variant.checks, *stamp.checks), build, stale
+
+
+def _base(cluster: Cluster, node: Node, store: Store, progress: Progress) -> Base:
+    """What the node's image was built from; nothing is resolved or baked for a rehearsal."""
+    packages = Packages(cluster, store, progress, locked=True)
+    packages.settle([node.role])
+    base = packages.cached(node.role)
+    if base is None:
+        raise PiimageError(
+            f"the base of `{node.name}` with its packages is not in the cache",
+            hint=f"run `piimage build --node {node.name}`",
+        )
+    return base
 
 
 def rehearse(stage: Stage, output: Path) -> Rehearsal:

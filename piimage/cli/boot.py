@@ -126,6 +126,7 @@ def _stage(
         state=state,
         env=os.environ,
         output=directory,
+        progress=progress,
     )
     if stale:
         progress.warn(f"{stale}; `piimage build --node {node.number}` makes it anew")

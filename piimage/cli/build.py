@@ -48,6 +48,9 @@ def build(
     require_state: Annotated[
         bool, typer.Option("--require-state", help="Fail rather than invent keys: for CI.")
     ] = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Fail rather than change the lock of packages: for CI.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -78,6 +81,7 @@ def build(
         output=directory,
         progress=progress,
         fmt=None if all_nodes and fmt is None else cast("Format", fmt or "img"),
+        locked=locked,
     ).run(nodes, env=os.environ, require_state=require_state)
     if json_output:
         print(json.dumps(_as_json(result), indent=2))  # noqa: T201 -- cli prints

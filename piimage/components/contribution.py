@@ -1,9 +1,12 @@
 """What a component gives: the interface between one line of the recipe and the plan.
 
-A component is a module of this package with up to two pure functions:
+A component is a module of this package with up to three pure functions:
 
+    packages(cluster, role) -> tuple[str, ...]      logical names of the packages that it needs on the image
     image(cluster, role, facts) -> Contribution     the variant: no secret, no identity, no node in sight
     stamp(cluster, node, facts, secrets) -> Stamp   what makes the variant this node
+
+`facts` are of the base with those packages installed.
 
 `plan.py` runs them all, merges the fragments and lets the owner of each shared file render it once.
 """
@@ -44,13 +47,12 @@ class MountLine:
 class Contribution:
     """The image-phase share of one component.
 
-    `packages` are logical names. `enable`, `disable` and `mask` are unit names. `cmdline` are kernel
+    `enable`, `disable` and `mask` are unit names. `cmdline` are kernel
     tokens; a token `key=value` replaces others of that key unless it is a `console=`. `config_txt` are lines
     for the firmware's config.txt. `deferred` says in words what must wait for first boot.
     """
 
     delta: Delta = field(default_factory=Delta)
-    packages: tuple[str, ...] = ()
     enable: tuple[str, ...] = ()
     disable: tuple[str, ...] = ()
     mask: tuple[str, ...] = ()

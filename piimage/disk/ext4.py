@@ -48,6 +48,12 @@ class Ext4:
         """The file system's UUID, 16 bytes."""
         return self._inodes.source.read(1024 + 104, 16)
 
+    @property
+    def free(self) -> int:
+        """Bytes in blocks that nothing uses, those reserved for root included."""
+        superblock = self._inodes.superblock
+        return superblock.free_blocks * superblock.block_size
+
     def list_tree(self, roots: Iterable[str], max_depth: int | None = None) -> dict[str, FileFact]:
         """Everything at and below `roots`, at most `max_depth` levels below; without `content`.
 

@@ -61,6 +61,7 @@ class Superblock:
 
     block_size: int
     blocks: int
+    free_blocks: int
     inodes: int
     first_block: int
     blocks_per_group: int
@@ -125,6 +126,7 @@ def read_superblock(source: Window) -> Superblock:
     found = Superblock(
         block_size=1024 << log_size,
         blocks=_u32(raw, 4) | (_u32(raw, 336) << 32 if wide else 0),
+        free_blocks=_u32(raw, 12) | (_u32(raw, 344) << 32 if wide else 0),
         inodes=_u32(raw, 0),
         first_block=_u32(raw, 20),
         blocks_per_group=_u32(raw, 32),

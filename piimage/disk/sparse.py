@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from piimage.progress import Task
+
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _CHUNK = 8 << 20
 _ZEROS = bytes(1 << 20)
@@ -24,10 +26,10 @@ GRANULE = 4096
 _NO_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
-def data_ranges(fd: int) -> Iterator[tuple[int, int]]:
-    """`(offset, length)` of what an open file holds besides holes, in order."""
-    end = os.fstat(fd).st_size
-    at = 0
+def data_ranges(fd: int, at: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """`(offset, length)` of what an open file holds besides holes, in order; from byte `at` up to `end`."""
+    size = os.fstat(fd).st_size
+    end = size if end is None else min(end, size)
     while at < end:
         try:
             start = os.lseek(fd, at, os.SEEK_DATA)
@@ -35,6 +37,8 @@ def data_ranges(fd: int) -> Iterator[tuple[int, int]]:
             if error.errno == errno.ENXIO:  # only a hole is left
                 return
             raise
+        if start >= end:
+            return
         at = min(os.lseek(fd, start, os.SEEK_HOLE), end)
         yield start, at - start
 
@@ -57,13 +61,23 @@ def copy_sparse(src: Path, dst: Path, progress: Progress | None = None) -> None:
             if not _clone(source.fileno(), fd):
                 require_space(dst.parent, allocated_bytes(src))
                 os.ftruncate(fd, size)
-                for start, length in data_ranges(source.fileno()):
-                    for at in range(start, start + length, _CHUNK):
-                        amount = min(_CHUNK, start + length - at)
-                        _copy_range(source.fileno(), fd, at, amount)
-                        task.advance(amount)
+                copy_part(source.fileno(), fd, start=0, length=size, task=task)
         finally:
             os.close(fd)
+
+
+def copy_part(
+    source: int, target: int, *, start: int, length: int, at: int = 0, task: Task
+) -> None:
+    """Copy `length` bytes from byte `start` of one open file to byte `at` of another, holes left out.
+
+    The target is new there and long enough. Raises `OSError`, and `WriteFailedError` for a source that shrinks.
+    """
+    for first, count in data_ranges(source, start, start + length):
+        for begin in range(first, first + count, _CHUNK):
+            amount = min(_CHUNK, first + count - begin)
+            _copy_range(source, target, begin, begin - start + at, amount)
+            task.advance(amount)
 
 
 def allocated_bytes(path: Path) -> int:
@@ -136,16 +150,16 @@ def _clone(source: int, target: int) -> bool:
     return True
 
 
-def _copy_range(source: int, target: int, at: int, length: int) -> None:
+def _copy_range(source: int, target: int, start: int, at: int, length: int) -> None:
     while length:
         try:
-            done = os.copy_file_range(source, target, length, at, at)
+            done = os.copy_file_range(source, target, length, start, at)
         except OSError as error:
             if error.errno not in _NO_CLONE:
                 raise
-            data = os.pread(source, length, at)
+            data = os.pread(source, length, start)
             write_all(target, at, memoryview(data))
             done = len(data)
         if not done:
             raise WriteFailedError("the file became shorter while it was being copied")
-        at, length = at + done, length - done
+        start, at, length = start + done, at + done, length - done

@@ -9,9 +9,9 @@ import sys
 import pytest
 from phony import ARM64
 
-from piimage.bake import native
-from piimage.bake.native import hook, native_tools
+from piimage.bases import native
 from piimage.bases.cache import Cache
+from piimage.bases.native import hook, native_tools
 from piimage.errors import ToolFailedError
 from piimage.progress import Quiet
 

@@ -59,7 +59,7 @@ class NativeTools:
 
 def hook(name: str) -> Path:
     """The path of one of the hook scripts: `enter`, `swap`, `initramfs` or `leave`."""
-    return Path(str(files("piimage.bake") / "hooks" / f"{name}.sh"))
+    return Path(str(files("piimage.bases") / "hooks" / f"{name}.sh"))
 
 
 def native_tools(

@@ -1,0 +1,97 @@
+"""The chroot engine: the image's root file system mounted in place, its programs run by qemu-user.
+
+Everything happens in namespaces of our own, so a killed bake leaves no mount. As root an image of ours is mounted
+by the kernel; any other, and any image for an ordinary user, by fuse2fs, since the host's kernel is no parser for
+images from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
+
+from piimage.bake.engine import ENVIRONMENT, follow
+from piimage.bases import namespace
+from piimage.disk import ext4
+from piimage.errors import ToolFailedError
+from piimage.run import find, process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from piimage.bake.engine import Job
+    from piimage.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Native tools for bakes (see `native_copy`): their directory, multiarch triplet and loader."""
+
+    directory: Path
+    triplet: str
+    loader: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChrootEngine:
+    """Runs jobs under `prefix`, a command that makes namespaces (see `piimage.bases.namespace`)."""
+
+    prefix: Sequence[str]
+    tools: Tools | None = None
+    cpu: str = namespace.CPU
+    name: str = field(default="chroot", init=False)
+
+    def run(self, job: Job, progress: Progress) -> None:
+        """Run the job's script inside its image; see `Engine.run`."""
+        mount = "kernel" if job.trusted and os.geteuid() == 0 else "fuse"
+        if mount == "fuse":
+            find("fuse2fs")
+        packages = job.scratch / "packages"
+        packages.mkdir()
+        for path in job.packages:
+            (packages / path.name).hardlink_to(path)
+        script = job.scratch / "script"
+        script.write_bytes(job.script)
+        with (
+            progress.step("installing in a chroot") as task,
+            as_file(files("piimage.bake")) as ours,
+            job.log.open("ab") as log,
+        ):
+            (job.scratch / "native.sh").write_bytes((ours / "native.sh").read_bytes())
+            argv = [*self.prefix, "sh", str(ours / "chroot.sh")]
+            env = self._environment(job, mount, packages, script)
+            with process(argv, env=env) as child:
+                assert child.stdout is not None  # noqa: S101 -- process() pipes it
+                follow(child.stdout, log, task)
+                status = child.wait()
+        if status != 0:
+            raise ToolFailedError(f"the script in the chroot ended with exit status {status}")
+        with progress.step("checking the file system"):
+            ext4.check(job.image, job.root.start)
+
+    def _environment(self, job: Job, mount: str, packages: Path, script: Path) -> Mapping[str, str]:
+        """What chroot.sh reads."""
+        work = job.scratch / "work"
+        work.mkdir()
+        tools = self.tools
+        (job.scratch / "native.sh").rename(work / "native.sh")
+        return {
+            "IMAGE": str(job.image),
+            "OFFSET": str(job.root.start),
+            "SIZE": str(job.root.size),
+            "MOUNT": mount,
+            "WORK": str(work),
+            "PACKAGES": str(packages),
+            "SCRIPT": str(script),
+            "NATIVE": str(tools.directory) if tools else "",
+            "TRIPLET": tools.triplet if tools else "",
+            "LOADER": tools.loader if tools else "",
+            "DPKG": f"dpkg/{job.architecture}",
+            "REPLACED": " ".join(path.name.partition("_")[0] for path in job.packages),
+            "ENVIRONMENT": " ".join(shlex.quote(f"{k}={v}") for k, v in ENVIRONMENT.items()),
+            "QEMU_CPU": self.cpu,
+        }

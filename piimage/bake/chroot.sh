@@ -1,0 +1,76 @@
+# Runs a script inside an image, in namespaces of our own: whatever ends this ends every mount and process with it.
+#   IMAGE, OFFSET, SIZE   the raw image and where its root file system lies, in bytes
+#   MOUNT                 `kernel` (loop device) or `fuse` (fuse2fs)
+#   WORK                  an empty directory of ours
+#   PACKAGES, SCRIPT      the directory of package files, the script to run
+#   NATIVE, TRIPLET, LOADER, DPKG, REPLACED   native tools or nothing (see native_copy.py); packages about to be replaced
+set -eu
+root=$WORK/root
+mkdir -p "$root" "$WORK/run"
+
+# 1. The file system, in place.
+case $MOUNT in
+kernel) mount -t ext4 -o "loop,offset=$OFFSET,sizelimit=$SIZE,noatime,nodiratime,nobarrier,data=writeback,commit=300" "$IMAGE" "$root" ;;
+fuse)
+	fuse2fs -f -o "offset=$OFFSET,rw,fakeroot,allow_other,default_permissions,noatime" "$IMAGE" "$root" 2>"$WORK/fuse.log" &
+	server=$!
+	tries=0
+	until mountpoint -q "$root"; do
+		tries=$((tries + 1))
+		if [ $tries -gt 200 ] || ! kill -0 $server 2>/dev/null; then
+			cat "$WORK/fuse.log" >&2
+			echo "fuse2fs does not mount the image" >&2
+			exit 125
+		fi
+		sleep 0.05
+	done
+	;;
+esac
+
+# 2. What a running system has around its root, none of it in the image.
+mount -t tmpfs -o mode=755,nosuid,nodev run "$root/run"
+mount -t tmpfs -o mode=1777,nosuid,nodev tmp "$root/tmp"
+mount -t proc proc "$root/proc"
+mount -t tmpfs -o mode=755,nosuid dev "$root/dev"
+for node in null zero full random urandom tty; do
+	: >"$root/dev/$node"
+	mount --bind "/dev/$node" "$root/dev/$node"
+done
+mkdir "$root/dev/pts" "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$root/dev/pts"
+mount -t tmpfs -o mode=1777,nosuid,nodev shm "$root/dev/shm"
+ln -s pts/ptmx "$root/dev/ptmx"
+ln -s /proc/self/fd "$root/dev/fd"
+for number in 0 1 2; do ln -s "/proc/self/fd/$number" "$root/dev/$(echo stdin stdout stderr | cut -d' ' -f$((number + 1)))"; done
+mkdir -p "$root/run/lock" "$root/run/piimage/packages"
+mount --bind "$PACKAGES" "$root/run/piimage/packages"
+mount -o remount,bind,ro "$root/run/piimage/packages"
+cp "$SCRIPT" "$root/run/piimage/script"
+
+# 3. Native tools, on PATH and over the guest's own programs: mounts, so that the image knows nothing of them.
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+if [ -n "$NATIVE" ]; then
+	mkdir "$root/run/piimage/native" "$root/run/piimage/tools"
+	mount --bind "$NATIVE" "$root/run/piimage/native"
+	mount -o remount,bind,ro "$root/run/piimage/native"
+	ln -s "native/usr/lib/$TRIPLET" "$root/run/piimage/lib"
+	ln -s "lib/$LOADER" "$root/run/piimage/ld.so"
+	. "$WORK/native.sh"
+	path=/run/piimage/tools:$path
+fi
+
+# 4. The script, without network, and with nothing of this machine's name or environment.
+name=$(cat "$root/etc/hostname" 2>/dev/null || echo localhost)
+status=0
+unshare --net --uts --ipc --pid --fork --kill-child --mount-proc="$root/proc" sh -c '
+	hostname "$1" 2>/dev/null || :
+	shift
+	exec "$@"
+' inside "$name" chroot "$root" /usr/bin/env -i PATH="$path" $ENVIRONMENT /bin/sh /run/piimage/script \
+	</dev/null || status=$?
+
+# 5. Out again: everything on the disk, and nothing mounted.
+sync -f "$root"
+umount -R "$root"
+[ "$MOUNT" != fuse ] || wait $server
+exit $status

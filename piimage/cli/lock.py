@@ -1,0 +1,68 @@
+"""`piimage lock`: which packages a build will install, settled before it is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from piimage.bake.lock import Lock
+
+
+def lock(
+    *,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True),
+    ] = Path("cluster.yaml"),
+    update: Annotated[
+        bool, typer.Option("--update", help="Take the archive's present packages for all of it.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the lock as JSON.")] = False,
+) -> None:
+    """Settle which packages, by version and hash, the cluster's images get.
+
+    Example: piimage lock --update
+    """
+    from piimage.bake.lock import location  # noqa: PLC0415 -- start-up time
+    from piimage.bake.session import Packages  # noqa: PLC0415 -- start-up time
+    from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
+    from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+
+    progress = progress_for(json_output=json_output, quiet=quiet)
+    cluster = load(source, progress)
+    packages = Packages(cluster, Store(progress=progress), progress, update=update)
+    settled = packages.settle(cluster.roles)
+    if json_output:
+        print(json.dumps(_as_json(settled), indent=2))  # noqa: T201 -- cli prints
+        return
+    if not settled.layers:
+        print(f"`{source}` asks for no packages beyond its bases'")  # noqa: T201 -- cli prints
+        return
+    for layer in settled.layers:
+        megabytes = sum(package.size for package in layer.packages) / 1e6
+        print(  # noqa: T201 -- cli prints
+            f"{layer.base}, {', '.join(layer.roles)}: {len(layer.packages)} packages, {megabytes:.1f} MB  "
+            f"{location(cluster.source)}"
+        )
+
+
+def _as_json(settled: Lock) -> dict[str, object]:
+    return {
+        "layers": [
+            {
+                "base": layer.base,
+                "roles": list(layer.roles),
+                "digest": layer.digest(),
+                "wanted": list(layer.wanted),
+                "packages": {package.name: package.version for package in layer.packages},
+                "download": sum(package.size for package in layer.packages),
+            }
+            for layer in settled.layers
+        ]
+    }
