@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from piimage.boot.guest import Access
     from piimage.boot.qemu import Vm
-    from piimage.boot.rehearsal import Options, Stage
+    from piimage.boot.stage import Options, Stage
     from piimage.boot.report import Rehearsal
     from piimage.cluster import Cluster, Node
     from piimage.progress import Progress
@@ -65,15 +65,16 @@ def boot(
 
     The image itself is only read. Example: piimage boot --node 3
     """
-    from piimage.boot import rehearsal  # noqa: PLC0415 -- start-up time
+    from piimage.boot import place, rehearsal  # noqa: PLC0415 -- start-up time
     from piimage.boot.machine import Machine  # noqa: PLC0415 -- start-up time
+    from piimage.boot.stage import Options  # noqa: PLC0415 -- start-up time
     from piimage.cli.build import _chosen  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
 
     if machine not in list(Machine):
         raise typer.BadParameter(f"`{machine}` is not a machine; one of {', '.join(Machine)}")
-    options = rehearsal.Options(
+    options = Options(
         machine=Machine(machine),
         timeout=timeout,
         disk_size=_bytes(disk_size) if disk_size else None,
@@ -83,9 +84,9 @@ def boot(
     cluster = load(source, progress)
     (chosen,) = _chosen(cluster, [node])
     directory = output or source.parent / "dist" / cluster.name
-    stage = _stage(cluster, chosen, directory, progress, options, keep=keep)
-    result = rehearsal.rehearse(stage, directory)
-    report = rehearsal.directory(directory, chosen, options.machine) / rehearsal.REPORT
+    stage = _stage(cluster, chosen, directory, progress, options)
+    result = rehearsal.rehearse(stage, directory, hold=_holder(progress) if keep else None)
+    report = place.directory(directory, chosen, options.machine) / place.REPORT
     if json_output:
         print(json.dumps(result.to_json(), indent=2))  # noqa: T201 -- cli prints
     result.check(report)
@@ -94,51 +95,36 @@ def boot(
 
 
 def _stage(
-    cluster: Cluster,
-    node: Node,
-    directory: Path,
-    progress: Progress,
-    options: Options,
-    *,
-    keep: bool,
+    cluster: Cluster, node: Node, directory: Path, progress: Progress, options: Options
 ) -> Stage:
     """What the rehearsal needs; raises `PiimageError` when the image or the state is not there."""
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
-    from piimage.boot import rehearsal  # noqa: PLC0415 -- start-up time
-    from piimage.errors import PiimageError, StateError  # noqa: PLC0415 -- start-up time
+    from piimage.boot import disk  # noqa: PLC0415 -- start-up time
+    from piimage.boot.promise import promised  # noqa: PLC0415 -- start-up time
+    from piimage.boot.stage import Stage  # noqa: PLC0415 -- start-up time
+    from piimage.errors import StateError  # noqa: PLC0415 -- start-up time
     from piimage.state import location, open_state  # noqa: PLC0415 -- start-up time
 
-    artifact = directory / f"{node.name}.img"
-    if not artifact.is_file():
-        raise PiimageError(
-            f"there is no image `{artifact}`", hint=f"`piimage build --node {node.number}` makes it"
-        )
+    disk.candidates(directory, node)  # what is missing is said before keys are asked for
     if not location(cluster.source).exists():
         raise StateError(
             f"there is no state directory `{location(cluster.source)}`, whose key opens the node's door",
             hint="bring it here with `piimage state import FILE`",
         )
     state = open_state(cluster, create=False)
-    asked, build, stale = rehearsal.promised(
-        cluster,
-        node,
-        store=Store(progress=progress),
-        state=state,
-        env=os.environ,
-        output=directory,
+    promise = promised(
+        cluster, node, store=Store(progress=progress), state=state, env=os.environ, output=directory
     )
-    if stale:
-        progress.warn(f"{stale}; `piimage build --node {node.number}` makes it anew")
-    return rehearsal.Stage(
+    if promise.stale:
+        progress.warn(f"{promise.stale}; `piimage build --node {node.number}` makes it anew")
+    return Stage(
         cluster=cluster,
         node=node,
-        artifact=artifact,
+        disk=promise.disk,
         state=state,
-        asked=asked,
-        build=build,
+        asked=promise.asked,
         progress=progress,
         options=options,
-        hold=_holder(progress) if keep else None,
     )
 
 

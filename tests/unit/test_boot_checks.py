@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from piimage.boot.checks import judge
-from piimage.boot.machine import wire
+from piimage.boot.wiring import wire
 from piimage.boot.report import Rehearsal
 from piimage.cluster import SecretRef, Sudo
 from piimage.components.contribution import Check
