@@ -58,9 +58,7 @@ def candidates(output: Path, node: Node) -> list[Disk]:
     return found
 
 
-def _stamped(
-    stamp: Path, output: Path, variants: dict[str, Any], *, required: bool
-) -> list[Disk]:
+def _stamped(stamp: Path, output: Path, variants: dict[str, Any], *, required: bool) -> list[Disk]:
     made = stamping.read_stamp(stamp)
     for entry in variants.values():
         image = output / str(entry.get("image"))

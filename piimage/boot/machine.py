@@ -137,4 +137,3 @@ def _console(parts: Parts) -> Iterable[str]:
         "-serial",
         "chardev:console",
     ]
-

@@ -64,9 +64,7 @@ def _perform(  # noqa: PLR0917 -- each is of a type of its own
             raise
         record.silent = error.message.partition("\n")[0]
         record.console.replace(record.console.with_name("console-silent.log"))
-        stage_.progress.warn(
-            f"{record.silent}; QEMU's `raspi3b` does that now and then: once more"
-        )
+        stage_.progress.warn(f"{record.silent}; QEMU's `raspi3b` does that now and then: once more")
         _once(stage_, found, accel, record, scratch, hold)
 
 

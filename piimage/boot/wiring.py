@@ -125,8 +125,12 @@ def nics(net: Wire) -> list[str]:
 def _user(ident: str, forwards: Sequence[Wire]) -> str:
     """QEMU's user network with the host's ways in; a forward works in spite of `restrict`."""
     net = forwards[0]
-    words = f"user,id={ident},net={net.net},host={net.host},dns={net.resolver},dhcpstart={net.lease}"
-    return f"{words},restrict=on" + "".join(f",hostfwd=tcp:127.0.0.1:{w.port}-{w.node}:22" for w in forwards)
+    words = (
+        f"user,id={ident},net={net.net},host={net.host},dns={net.resolver},dhcpstart={net.lease}"
+    )
+    return f"{words},restrict=on" + "".join(
+        f",hostfwd=tcp:127.0.0.1:{w.port}-{w.node}:22" for w in forwards
+    )
 
 
 def switch_argv(switch: Path, nodes: int) -> list[str]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from piimage.boot.guest import Access
     from piimage.boot.qemu import Vm
-    from piimage.boot.stage import Options, Stage
     from piimage.boot.report import Rehearsal
+    from piimage.boot.stage import Options, Stage
     from piimage.cluster import Cluster, Node
     from piimage.progress import Progress
 

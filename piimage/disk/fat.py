@@ -41,9 +41,7 @@ def open_fat(image: Path, offset: int, patches: Sequence[Patch] = ()) -> Iterato
         yield Fat(source)
 
 
-def list_tree(
-    image: Path, offset: int, *, patches: Sequence[Patch] = ()
-) -> dict[str, FileFact]:
+def list_tree(image: Path, offset: int, *, patches: Sequence[Patch] = ()) -> dict[str, FileFact]:
     """Every path (from `/`) as a kernel with default options shows it: root's, mode 0755."""
     with open_fat(image, offset, patches) as fat:
         kinds = {path: "dir" if entry.directory else "file" for path, entry in fat.walk()}
