@@ -103,7 +103,7 @@ def ask(access: Access, text: bytes, vm: Vm, *, reach: float, limit: float) -> d
     """
     done = call(access, "python3 -", vm, stdin=text, reach=reach, limit=limit)
     if done.returncode != 0:
-        words = _last(done.stderr) or f"status {done.returncode}"
+        words = last(done.stderr) or f"status {done.returncode}"
         raise vm.failure(f"the node's report failed: {words}")
     return answer(done.stdout)
 
@@ -128,7 +128,7 @@ def call(
         words = done.stderr.decode(errors="replace")
         final = any(sign in words for sign in _FINAL)
         if final or not vm.running or time.monotonic() - began > reach:
-            raise vm.failure(f"ssh did not let us in: {_last(done.stderr) or 'no reason given'}")
+            raise vm.failure(f"ssh did not let us in: {last(done.stderr) or 'no reason given'}")
         time.sleep(_PAUSE)
 
 
@@ -143,6 +143,7 @@ def answer(said: bytes) -> dict[str, Any]:
     return found
 
 
-def _last(words: bytes) -> str:
+def last(words: bytes) -> str:
+    """The last line that a program said, without control characters."""
     lines = clean(words.decode(errors="replace")).strip().splitlines()
     return lines[-1].strip() if lines else ""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from piimage.boot.wiring import Wire
 
 GIB = 1 << 30
+#: MiB for translated code; QEMU's own choice is up to 1 GiB, of which a boot to the login used 600 MiB.
+TRANSLATED = 256
 #: Files of the device tree of a Pi 3 Model B, mainline's and Raspberry Pi's own name.
 DEVICE_TREES = (r"bcm2837-rpi-3-b\.dtb", r"bcm2710-rpi-3-b\.dtb", r"bcm27\d\d-rpi-3-b.*\.dtb")
 
@@ -113,7 +115,8 @@ def argv(machine: Machine, parts: Parts, accel: Accel, memory: int, net: Wire | 
 def _virt(parts: Parts, accel: Accel, memory: int, net: Wire | None) -> Iterable[str]:
     interrupts = ",gic-version=host" if not accel.emulated else ""
     words = ["-M", f"virt{interrupts}", "-cpu", accel.cpu, "-smp", "2", "-m", str(memory)]
-    words += ["-accel", "tcg,thread=multi" if accel.emulated else accel.name]
+    tcg = f"tcg,thread=multi,tb-size={TRANSLATED}"
+    words += ["-accel", tcg if accel.emulated else accel.name]
     words += ["-drive", f"if=none,id=card,format=qcow2,cache=unsafe,file={escaped(parts.disk)}"]
     words += ["-device", "virtio-blk-pci,drive=card", "-device", "virtio-rng-pci"]
     if net is not None:

@@ -1,7 +1,7 @@
 """The private Ethernet as QEMU arguments: addresses, NICs, the switch, the host's way in. Pure.
 
 NIC 1 is the wire. Alone, a node meets nothing there but a forward from the host; in company it is plugged into a
-switch (vde_switch on unix sockets: no root, no address of the host's), and the forwards live in a gateway
+switch (`switch.py` on unix sockets: no root, no address of the host's), and the forwards live in a gateway
 that is no node, so that they outlive each of them. NIC 2 is QEMU's user network, which offers every node the
 same address by DHCP and leads nowhere.
 """
@@ -9,14 +9,16 @@ same address by DHCP and leads nowhere.
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from piimage.boot import switch
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from ipaddress import IPv4Address, IPv4Network
     from pathlib import Path
 
@@ -26,17 +28,17 @@ if TYPE_CHECKING:
 _SMALLEST = 28
 #: What QEMU's user network (slirp) gives to whoever asks there by DHCP, and its own address.
 OTHER_ADDRESS, OTHER_GATEWAY = "10.0.2.15/24", "10.0.2.2"
-#: Ports that a switch has beyond one per node: the gateway's, and room for looking in.
-_SPARE_PORTS = 16
+#: The gateway's socket; nodes have their numbers, since the address of a unix socket is short (unix(7)).
+_GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """NIC 1's surroundings: a forward from `port` of the host's loopback to the node's sshd, and the `switch`.
+    """NIC 1's surroundings: a forward from `port` of the host's loopback to the node's sshd, and the switch.
 
     `host`, `resolver` and `lease` are the emulated network's own addresses; `host` lies in the cluster's
-    subnet, so that the node answers it without a route. `switch` is the directory of its sockets, or None
-    where the node is alone.
+    subnet, so that the node answers it without a route. `socket` is the node's own, beside the switch's, or
+    None where the node is alone.
     """
 
     net: IPv4Network
@@ -47,7 +49,7 @@ class Wire:
     mac: str
     other_mac: str
     port: int
-    switch: Path | None = None
+    socket: Path | None = None
 
 
 def wire(cluster: Cluster, node: Node, port: int) -> Wire:
@@ -78,9 +80,9 @@ def wire(cluster: Cluster, node: Node, port: int) -> Wire:
 
 
 def wires(
-    cluster: Cluster, nodes: Sequence[Node], ports: Sequence[int], switch: Path
+    cluster: Cluster, nodes: Sequence[Node], ports: Sequence[int], sockets: Path
 ) -> dict[str, Wire]:
-    """Nodes in company, by name: the gateway has addresses of its own, which are no node's.
+    """Nodes in company, by name, with their sockets in a directory; the gateway's addresses are no node's.
 
     Raises `PiimageError` when the subnet has no address left for it.
     """
@@ -95,7 +97,11 @@ def wires(
     resolver, lease = islice(free, 2)
     return {
         node.name: replace(
-            wire(cluster, node, port), host=host, resolver=resolver, lease=lease, switch=switch
+            wire(cluster, node, port),
+            host=host,
+            resolver=resolver,
+            lease=lease,
+            socket=sockets / str(node.number),
         )
         for node, port in zip(nodes, ports, strict=True)
     }
@@ -113,7 +119,7 @@ def local_mac(*identity: str) -> str:
 
 def nics(net: Wire) -> list[str]:
     """Both NICs of a node as arguments; `restrict` keeps a node from reaching anything outside."""
-    wired = f"vde,id=wire,sock={escaped(net.switch)}" if net.switch else _user("wire", [net])
+    wired = _user("wire", [net]) if net.socket is None else _plug("wire", net.socket)
     return [
         *("-netdev", wired),
         *("-device", f"virtio-net-pci,netdev=wire,mac={net.mac},romfile="),
@@ -133,17 +139,25 @@ def _user(ident: str, forwards: Sequence[Wire]) -> str:
     )
 
 
-def switch_argv(switch: Path, nodes: int) -> list[str]:
-    """A learning switch; it has 32 ports unless told otherwise, and ends when its standard input does."""
-    return ["vde_switch", "-s", str(switch), "-m", "600", "-n", str(nodes + _SPARE_PORTS)]
+def _plug(ident: str, socket: Path) -> str:
+    """A netdev that sends each frame to the switch beside `socket`, and takes what comes to `socket`."""
+    ours, theirs = escaped(socket), escaped(socket.with_name(switch.NAME))
+    local, remote = f"local.type=unix,local.path={ours}", f"remote.type=unix,remote.path={theirs}"
+    return f"dgram,id={ident},{local},{remote}"
 
 
-def gateway_argv(nodes: Mapping[str, Wire], switch: Path) -> list[str]:
+def switch_argv(nodes: Mapping[str, Wire], sockets: Path) -> list[str]:
+    """The switch, with a port for each node and one for the gateway."""
+    names = [wire.socket.name for wire in nodes.values() if wire.socket is not None]
+    return [sys.executable, "-I", switch.__file__, str(sockets), _GATEWAY, *names]
+
+
+def gateway_argv(nodes: Mapping[str, Wire], sockets: Path) -> list[str]:
     """A QEMU without a machine: a hub between the switch and a user network with the forwards of all nodes."""
     return [
         "qemu-system-aarch64",
         *("-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"),
-        *("-netdev", f"vde,id=switch,sock={escaped(switch)}"),
+        *("-netdev", _plug("switch", sockets / _GATEWAY)),
         *("-netdev", _user("host", list(nodes.values()))),
         *("-netdev", "hubport,id=a,hubid=0,netdev=switch"),
         *("-netdev", "hubport,id=b,hubid=0,netdev=host"),
@@ -155,8 +169,9 @@ def escaped(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def reach(nodes: Iterable[Node]) -> Iterable[tuple[str, tuple[str, ...]]]:
-    """`(name, argv)` of what a node runs to see whether another's sshd answers at its wired address."""
-    for node in nodes:
-        text = f"import socket; print(socket.create_connection(('{node.address.ip}', 22), 30).recv(4).decode())"
-        yield node.name, ("python3", "-c", text)
+def reach(other: Wire) -> tuple[str, ...]:
+    """What a node runs to see whether another's sshd answers at its wired address: it prints how that begins."""
+    text = (
+        f"import socket; print(socket.create_connection(('{other.node}', 22), 60).recv(4).decode())"
+    )
+    return ("python3", "-c", text)
