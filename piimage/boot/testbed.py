@@ -53,7 +53,8 @@ class Testbed:
         The answer has seconds from a node's own start, or why it did not come within `limit`: then it is
         off. Raises `RehearsalError` when the network fails.
         """
-        waiting, outcomes = list(starts), dict[str, Outcome]()
+        waiting = list(starts)
+        outcomes: dict[str, Outcome] = {}
         for name in waiting:
             board.note(name, "not started yet")
 
