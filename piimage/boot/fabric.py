@@ -52,6 +52,7 @@ class Fabric:
         """End it at once, and with it every connection from the host to a node."""
         for child, _ in self._children.values():
             child.kill()
+            child.wait()
 
 
 @contextmanager

@@ -134,10 +134,13 @@ class _Play:
         began = time.monotonic()
         self._boot()
         self._ask()
+        self._miss("while the nodes were asked")
         if self._scenario.smoke:
             self._smoke()
+            self._miss("during the smoke test")
         if self._scenario.kill is not None:
             self._kill(self._scenario.kill)
+            self._miss(f"after the power of {self._scenario.kill} was cut")
         if hold is not None:
             hold(self._bed, self._ready)
         self._power_off()
@@ -174,6 +177,15 @@ class _Play:
 
         for name, error in self._each("asking", ready, ask).items():
             self._actors[name].record.error = error.message
+
+    def _miss(self, when: str) -> None:
+        """Nodes that ended though nobody switched them off have failed."""
+        for name, actor in self._actors.items():
+            if actor.record.error is None and name != self._report.killed:
+                try:
+                    self._bed.vms[name].check_alive(when)
+                except RehearsalError as error:
+                    actor.record.error = error.message
 
     def _smoke(self) -> None:
         """The image's own test, if every node is there for it; without a report that is a finding."""

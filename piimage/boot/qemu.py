@@ -92,7 +92,7 @@ class Vm:
         trouble = self.console.trouble()
         if trouble is not None:
             raise self.failure(trouble)
-        self._check_alive(f"before the login prompt of `{name}` came")
+        self.check_alive(f"before the login prompt of `{name}` came")
         if self.seconds > limit:
             raise self.failure(f"no login prompt of `{name}` came within {limit:.0f} s")
         return None
@@ -157,7 +157,8 @@ class Vm:
             self._nudged = time.monotonic()
             self.command("human-monitor-command", {"command-line": self._nudge})
 
-    def _check_alive(self, when: str) -> None:
+    def check_alive(self, when: str) -> None:
+        """Raise `RehearsalError` with QEMU's last words if it has ended; `when` ends the sentence."""
         if self.running:
             return
         self.console.read()
