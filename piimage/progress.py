@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Task(Protocol):
@@ -19,11 +22,24 @@ class Task(Protocol):
         """Say what is being done now, in a few words."""
 
 
+class Board(Protocol):
+    """Several things under way at once, each with a line of its own."""
+
+    def note(self, name: str, text: str) -> None:
+        """Say what this one is doing now."""
+
+    def done(self, name: str, text: str, *, ok: bool = True) -> None:
+        """Say how this one ended; its line stays."""
+
+
 class Progress(Protocol):
     """Receives the steps of long work."""
 
     def step(self, title: str) -> AbstractContextManager[Task]:
         """A step with a title such as `copying the base`; leaving the block ends it."""
+
+    def board(self, title: str, names: Sequence[str]) -> AbstractContextManager[Board]:
+        """A step that does several things at once, by name; leaving the block ends it."""
 
     def say(self, text: str) -> None:
         """One line that stays."""
@@ -43,12 +59,28 @@ class _NoTask:
         pass
 
 
+class _NoBoard:
+    def note(self, name: str, text: str) -> None:
+        pass
+
+    def done(self, name: str, text: str, *, ok: bool = True) -> None:
+        pass
+
+
 class Quiet:
     """A `Progress` that says nothing: tests, `--quiet`, library use."""
 
     def step(self, title: str) -> AbstractContextManager[Task]:  # noqa: ARG002 -- the protocol's shape
         """Say nothing."""
         return nullcontext(_NoTask())
+
+    def board(
+        self,
+        title: str,  # noqa: ARG002 -- the protocol's shape
+        names: Sequence[str],  # noqa: ARG002 -- the protocol's shape
+    ) -> AbstractContextManager[Board]:
+        """Say nothing."""
+        return nullcontext(_NoBoard())
 
     def say(self, text: str) -> None:
         """Say nothing."""

@@ -11,7 +11,7 @@ import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from piimage.errors import MissingToolError, ToolFailedError
 
@@ -193,6 +193,16 @@ def process(
         for stream in (child.stdin, child.stdout, child.stderr):
             if stream is not None:
                 stream.close()
+
+
+def become(argv: Sequence[str | Path]) -> NoReturn:
+    """Go on as another program: this process, its streams and its terminal are the program's from now on.
+
+    Raises `MissingToolError` if it is not there.
+    """
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    log.debug("+ exec %s", shlex.join(words))
+    os.execv(words[0], words)  # noqa: S606 -- without a shell is what is wanted
 
 
 def failure(result: Result) -> ToolFailedError:

@@ -1,6 +1,6 @@
 """What a card boots: kernel, initrd, device trees and command line, as its config.txt names them.
 
-`layout` is pure; `read_card` and `extract` read the artifact's FAT without an appliance.
+`layout` is pure; `read_card` and `extract` read the FAT without an appliance, a stamp's patches as if written.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from piimage.errors import ImageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from piimage.boot.disk import Disk
 
 _CONFIG = "config.txt"
 #: An initrd with all modules and firmware was seen at 90 MiB.
@@ -38,9 +40,9 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """An artifact: `size` and `root_start` in bytes, `cmdline` without newline, `machine_id` as it lies there."""
+    """What was built: `size` and `root_start` in bytes, `cmdline` without newline, `machine_id` as it lies there."""
 
-    image: Path
+    disk: Disk
     size: int
     firmware_start: int
     root_start: int
@@ -103,24 +105,26 @@ def _settings(config: str) -> dict[str, str]:
     return found
 
 
-def read_card(image: Path) -> Card:
-    """Read an artifact; raises `ImageError` for one that has no firmware partition, kernel or command line."""
+def read_card(disk: Disk) -> Card:
+    """Read what was built; raises `ImageError` for one that has no firmware partition, kernel or command line."""
+    image, patches = disk.image, disk.patches
     table = read_table(image)
     parts = [p for p in table.partitions if p.filesystem is not None]
     firmware = next((p for p in parts if p.filesystem and p.filesystem.type == "vfat"), None)
     if firmware is None:
         raise ImageError(f"`{image.name}` has no firmware partition")
     root = next((p for p in parts if p.number > firmware.number), None)
-    names = list(fat.list_tree(image, firmware.start))
-    texts = fat.read_files(image, firmware.start, [_CONFIG])
+    names = list(fat.list_tree(image, firmware.start, patches=patches))
+    texts = fat.read_files(image, firmware.start, [_CONFIG], patches=patches)
     place = layout(texts.get(_CONFIG, b"").decode(errors="replace"), names)
-    content = fat.read_files(image, firmware.start, [place.cmdline]).get(place.cmdline, b"")
+    found = fat.read_files(image, firmware.start, [place.cmdline], patches=patches)
+    content = found.get(place.cmdline, b"")
     cmdline = content.decode(errors="surrogateescape").strip().partition("\n")[0].strip()
     if not cmdline:
         raise ImageError(f"the firmware partition of `{image.name}` has no kernel command line")
     is_ext4 = root is not None and root.filesystem is not None and root.filesystem.type == "ext4"
     return Card(
-        image=image,
+        disk=disk,
         size=table.size,
         firmware_start=firmware.start,
         root_start=root.start if root is not None else firmware.start + firmware.size,
@@ -151,9 +155,10 @@ def device_tree(names: Iterable[str], patterns: Iterable[str]) -> str:
 
 def extract(card: Card, name: str, directory: Path) -> Path:
     """Copy a file of the firmware partition into `directory`; returns the copy."""
-    content = fat.read_files(card.image, card.firmware_start, [name], limit=_LIMIT).get(name)
+    image, start, patches = card.disk.image, card.firmware_start, card.disk.patches
+    content = fat.read_files(image, start, [name], limit=_LIMIT, patches=patches).get(name)
     if content is None:
-        raise ImageError(f"the firmware partition of `{card.image.name}` has no file `{name}`")
+        raise ImageError(f"the firmware partition of `{image.name}` has no file `{name}`")
     target = directory / PurePosixPath(name).name
     target.write_bytes(content)
     return target

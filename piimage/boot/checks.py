@@ -13,7 +13,7 @@ from piimage.components.identity import hosts_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from piimage.boot.machine import Wire
+    from piimage.boot.wiring import Wire
     from piimage.cluster import Cluster, Node, User
     from piimage.components.contribution import Check
 

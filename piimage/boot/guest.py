@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from piimage.boot.console import clean
+from piimage.boot.place import KNOWN_HOSTS, SSH_CONFIG
 from piimage.errors import RehearsalError, ToolFailedError
 from piimage.run import run
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from piimage.boot.qemu import Vm
     from piimage.components.contribution import Check
+    from piimage.run import Result
 
 #: ssh's own status for "I did not get through"; a program in the guest may use it too, ours does not.
 _NOT_THROUGH = 255
@@ -45,10 +48,10 @@ def write_access(
 
     Only a host certificate of the CA for this very name is accepted: no plain key, nobody else's file.
     """
-    known = directory / "known_hosts"
+    known = directory / KNOWN_HOSTS
     key = " ".join(ca_public.split()[:2])
     known.write_text(f"@cert-authority {name} {key}\n", encoding="utf-8")
-    config = directory / "ssh_config"
+    config = directory / SSH_CONFIG
     options = {
         "HostName": "127.0.0.1",
         "Port": port,
@@ -94,35 +97,53 @@ def program(users: Sequence[str], checks: Sequence[Check], limit: float) -> byte
 
 
 def ask(access: Access, text: bytes, vm: Vm, *, reach: float, limit: float) -> dict[str, Any]:
-    """Run `program`'s text in the guest and return its facts.
+    """Run `program`'s text in the guest and return its facts; `reach` and `limit` as in `call`.
 
-    Tries for `reach` seconds to get through, then gives the program `limit` seconds. Raises `RehearsalError`
-    when ssh is refused, the guest's program fails, or the machine ends.
+    Raises `RehearsalError` when ssh is refused, the guest's program fails, or the machine ends.
     """
-    argv: list[str | Path] = ["ssh", "-F", access.config, "-T", access.name, "python3 -"]
+    done = call(access, "python3 -", vm, stdin=text, reach=reach, limit=limit)
+    if done.returncode != 0:
+        words = last(done.stderr) or f"status {done.returncode}"
+        raise vm.failure(f"the node's report failed: {words}")
+    return answer(done.stdout)
+
+
+def call(
+    access: Access, command: str, vm: Vm, *, stdin: bytes = b"", reach: float, limit: float
+) -> Result:
+    """Run a command of the guest's shell, whatever its exit status.
+
+    Tries for `reach` seconds to get through, then gives the command `limit` seconds. Raises `RehearsalError`
+    when ssh is refused, the command takes longer, or the machine ends.
+    """
+    argv: list[str | Path] = ["ssh", "-F", access.config, "-T", access.name, command]
     began = time.monotonic()
     while True:
         try:
-            done = run(argv, stdin=text, check=False, timeout=limit)
+            done = run(argv, stdin=stdin, check=False, timeout=limit)
         except ToolFailedError as error:
             raise vm.failure(f"the node did not report within {limit:.0f} s") from error
-        words = done.stderr.decode(errors="replace").strip()
         if done.returncode != _NOT_THROUGH:
-            break
+            return done
+        words = done.stderr.decode(errors="replace")
         final = any(sign in words for sign in _FINAL)
         if final or not vm.running or time.monotonic() - began > reach:
-            raise vm.failure(f"ssh did not let us in: {_last(words) or 'no reason given'}")
+            raise vm.failure(f"ssh did not let us in: {last(done.stderr) or 'no reason given'}")
         time.sleep(_PAUSE)
-    if done.returncode != 0:
-        raise vm.failure(f"the node's report failed: {_last(words) or f'status {done.returncode}'}")
+
+
+def answer(said: bytes) -> dict[str, Any]:
+    """A JSON object that a node printed; raises `RehearsalError` for anything else."""
     try:
-        facts = json.loads(done.stdout)
+        found = json.loads(said)
     except ValueError as error:
         raise RehearsalError("the node's report is not JSON: something prints at login") from error
-    if not isinstance(facts, dict):
+    if not isinstance(found, dict):
         raise RehearsalError("the node's report is not an object")
-    return facts
+    return found
 
 
-def _last(words: str) -> str:
-    return words.splitlines()[-1].strip() if words else ""
+def last(words: bytes) -> str:
+    """The last line that a program said, without control characters."""
+    lines = clean(words.decode(errors="replace")).strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -6,24 +6,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import TYPE_CHECKING
 
+from piimage.boot.wiring import escaped, nics
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from ipaddress import IPv4Address, IPv4Network
     from pathlib import Path
 
-    from piimage.cluster import Cluster, Node
+    from piimage.boot.wiring import Wire
 
 GIB = 1 << 30
-#: Slirp needs a net with addresses for itself, its name server and its leases.
-_SMALLEST = 28
+#: MiB for translated code; QEMU's own choice is up to 1 GiB, of which a boot to the login used 600 MiB.
+TRANSLATED = 256
 #: Files of the device tree of a Pi 3 Model B, mainline's and Raspberry Pi's own name.
 DEVICE_TREES = (r"bcm2837-rpi-3-b\.dtb", r"bcm2710-rpi-3-b\.dtb", r"bcm27\d\d-rpi-3-b.*\.dtb")
 
@@ -54,24 +52,6 @@ class Accel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
-    """NIC 1's surroundings: nothing but a forward from `port` of the host's loopback to the node's sshd.
-
-    `host`, `resolver` and `lease` are the emulated network's own addresses; `host` lies in the cluster's
-    subnet, so that the node answers it without a route.
-    """
-
-    net: IPv4Network
-    node: IPv4Address
-    host: IPv4Address
-    resolver: IPv4Address
-    lease: IPv4Address
-    mac: str
-    other_mac: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the machine is put together from; `disk` is a qcow2 overlay."""
 
@@ -81,41 +61,6 @@ class Parts:
     cmdline: str
     disk: Path
     console: Path
-
-
-def wire(cluster: Cluster, node: Node, port: int) -> Wire:
-    """Addresses for the emulated network, none of them a node's where the subnet is large enough."""
-    taken = set(cluster.addresses.values())
-    net = cluster.subnet
-    if net.prefixlen > _SMALLEST:
-        net = net.supernet(new_prefix=_SMALLEST)
-    enough = len(taken) + 3
-    others = (a for a in cluster.subnet.hosts() if a != node.address.ip)
-    near = sorted(islice(others, enough), key=lambda address: address in taken)
-    if not near:
-        raise PiimageError(
-            f"subnet {cluster.subnet} has no address beside the node's own to reach it from",
-            hint="use a larger subnet",
-        )
-    host = near[0]
-    others = (a for a in net.hosts() if a not in (host, node.address.ip))
-    wide = sorted(islice(others, enough), key=lambda address: address in taken)
-    return Wire(
-        net=net,
-        node=node.address.ip,
-        host=host,
-        resolver=wide[0],
-        lease=wide[1],
-        mac=node.mac or local_mac(cluster.name, node.name, "eth0"),
-        other_mac=local_mac(cluster.name, node.name, "eth1"),
-        port=port,
-    )
-
-
-def local_mac(*identity: str) -> str:
-    """A locally administered unicast address, always the same for the same words."""
-    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()
-    return ":".join(["02", *(digest[i : i + 2] for i in range(0, 10, 2))])
 
 
 def additions(machine: Machine, cmdline: str, accel: Accel) -> tuple[str, ...]:
@@ -170,34 +115,19 @@ def argv(machine: Machine, parts: Parts, accel: Accel, memory: int, net: Wire | 
 def _virt(parts: Parts, accel: Accel, memory: int, net: Wire | None) -> Iterable[str]:
     interrupts = ",gic-version=host" if not accel.emulated else ""
     words = ["-M", f"virt{interrupts}", "-cpu", accel.cpu, "-smp", "2", "-m", str(memory)]
-    words += ["-accel", "tcg,thread=multi" if accel.emulated else accel.name]
-    words += ["-drive", f"if=none,id=card,format=qcow2,cache=unsafe,file={_escaped(parts.disk)}"]
+    tcg = f"tcg,thread=multi,tb-size={TRANSLATED}"
+    words += ["-accel", tcg if accel.emulated else accel.name]
+    words += ["-drive", f"if=none,id=card,format=qcow2,cache=unsafe,file={escaped(parts.disk)}"]
     words += ["-device", "virtio-blk-pci,drive=card", "-device", "virtio-rng-pci"]
     if net is not None:
-        words += [
-            "-netdev",
-            _netdev(net),
-            "-device",
-            f"virtio-net-pci,netdev=wire,mac={net.mac},romfile=",
-        ]
-        words += ["-netdev", "user,id=other"]
-        words += ["-device", f"virtio-net-pci,netdev=other,mac={net.other_mac},romfile="]
+        words += nics(net)
     return [*words, *_console(parts)]
-
-
-def _netdev(net: Wire) -> str:
-    """`restrict` keeps the node from reaching anything; a forward works all the same."""
-    forward = f"tcp:127.0.0.1:{net.port}-{net.node}:22"
-    return (
-        f"user,id=wire,net={net.net},host={net.host},dns={net.resolver},dhcpstart={net.lease},"
-        f"restrict=on,hostfwd={forward}"
-    )
 
 
 def _raspi3b(parts: Parts) -> Iterable[str]:
     """The machine has four cores, 1 GiB and two serial ports; Debian's kernel talks on the second."""
     words = ["-M", "raspi3b", "-smp", "4", "-m", "1024", "-accel", "tcg,thread=multi"]
-    words += ["-drive", f"if=sd,format=qcow2,cache=unsafe,file={_escaped(parts.disk)}"]
+    words += ["-drive", f"if=sd,format=qcow2,cache=unsafe,file={escaped(parts.disk)}"]
     if parts.dtb is not None:
         words += ["-dtb", str(parts.dtb)]
     return [*words, "-serial", "null", *_console(parts)]
@@ -206,12 +136,7 @@ def _raspi3b(parts: Parts) -> Iterable[str]:
 def _console(parts: Parts) -> Iterable[str]:
     return [
         "-chardev",
-        f"file,id=console,path={_escaped(parts.console)}",
+        f"file,id=console,path={escaped(parts.console)}",
         "-serial",
         "chardev:console",
     ]
-
-
-def _escaped(path: Path) -> str:
-    """A comma ends a value in QEMU's options unless it is doubled."""
-    return str(path).replace(",", ",,")

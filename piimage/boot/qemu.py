@@ -6,6 +6,8 @@ import json
 import os
 import time
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from piimage.boot.console import Console, clean
@@ -15,13 +17,13 @@ from piimage.run import PIPE, find, process, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
+    from piimage.boot.disk import Disk
     from piimage.progress import Task
     from piimage.run import Process
 
 #: Seconds between two looks at the console.
-_PAUSE = 0.5
+PAUSE = 0.5
 #: Seconds between two nudges.
 _NUDGING = 5
 _SHOWN = 12
@@ -43,6 +45,8 @@ class Vm:
         self._messages = messages
         self._nudge = nudge
         self._began = self._nudged = time.monotonic()
+        self._fresh = False
+        self._pressed = 0.0
 
     @property
     def seconds(self) -> float:
@@ -64,48 +68,78 @@ class Vm:
         `SilentError` when nothing at all came for `silence` seconds.
         """
         heard = self.seconds
-        while True:
-            fresh = self.console.read()
-            heard = self.seconds if fresh else heard
-            prompt = self.console.prompt()
-            if prompt is not None:
-                break
-            trouble = self.console.trouble()
-            if trouble is not None:
-                raise self.failure(trouble)
-            self._check_alive(f"before the login prompt of `{name}` came")
-            if self.seconds > limit:
-                raise self.failure(f"no login prompt of `{name}` came within {limit:.0f} s")
+        while (prompt := self.look(name, limit=limit)) is None:
+            if self._fresh:
+                heard = self.seconds
+                task.note(f"{self.seconds:.0f} s: {self.console.newest()[:100]}")
             if silence is not None and self.seconds - heard > silence:
                 words = f"the console was silent for {silence:.0f} s before the login prompt"
                 raise SilentError(self.failure(words).message)
-            if fresh:
-                task.note(f"{self.seconds:.0f} s: {self.console.newest()[:100]}")
             self._pause()
-        if prompt != name:
-            raise self.failure(f"the login prompt says `{prompt}`, not `{name}`")
-        return self.seconds
+        return prompt
+
+    def look(self, name: str, *, limit: float) -> float | None:
+        """One look at the console: when the login prompt of `name` came, or None while it has not.
+
+        Raises what `await_login` raises.
+        """
+        self._fresh = self.console.read()
+        prompt = self.console.prompt()
+        if prompt is not None:
+            if prompt != name:
+                raise self.failure(f"the login prompt says `{prompt}`, not `{name}`")
+            return self.seconds
+        trouble = self.console.trouble()
+        if trouble is not None:
+            raise self.failure(trouble)
+        self.check_alive(f"before the login prompt of `{name}` came")
+        if self.seconds > limit:
+            raise self.failure(f"no login prompt of `{name}` came within {limit:.0f} s")
+        return None
 
     def power_down(self, *, limit: float, task: Task) -> float:
         """Press the power button and wait for QEMU to end; returns how long it took.
 
         Raises `RehearsalError` when the node is still running after `limit` seconds.
         """
-        began = self.seconds
-        self._command("system_powerdown")
-        while self.running:
-            if self.console.read():
+        self.press_power()
+        while (took := self.look_off(limit=limit)) is None:
+            if self._fresh:
                 task.note(self.console.newest()[:100])
-            if self.seconds - began > limit:
-                raise self.failure(f"the node did not switch off within {limit:.0f} s")
-            time.sleep(_PAUSE)
-        self.console.read()
-        return self.seconds - began
+            time.sleep(PAUSE)
+        return took
+
+    def press_power(self) -> None:
+        """Press the power button: an ACPI or GPIO event that the node may obey."""
+        self._pressed = self.seconds
+        self.command("system_powerdown")
+
+    def look_off(self, *, limit: float) -> float | None:
+        """One look: how long after `press_power` QEMU ended, or None while it has not.
+
+        Raises `RehearsalError` once that took more than `limit` seconds.
+        """
+        running = self.running
+        self._fresh = self.console.read()
+        if not running:
+            return self.seconds - self._pressed
+        if self.seconds - self._pressed > limit:
+            raise self.failure(f"the node did not switch off within {limit:.0f} s")
+        return None
+
+    def allow_reboot(self) -> None:
+        """From now on a reboot starts the node again; until then it ends QEMU, as a boot that fails would."""
+        self.command("set-action", {"reboot": "reset"})
+
+    def kill(self) -> None:
+        """Cut the power: nothing is flushed, nobody is told."""
+        self._child.kill()
+        self._child.wait()
 
     def wait_while_running(self) -> None:
         """Return once the machine has ended by itself."""
         while self.running:
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
 
     def failure(self, words: str) -> RehearsalError:
         """The error that says `words` and shows how the console ended."""
@@ -118,12 +152,13 @@ class Vm:
 
     def _pause(self) -> None:
         """Wait a moment; a machine that wants nudging gets its nudge every few seconds."""
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
         if self._nudge is not None and time.monotonic() - self._nudged > _NUDGING:
             self._nudged = time.monotonic()
-            self._command("human-monitor-command", {"command-line": self._nudge})
+            self.command("human-monitor-command", {"command-line": self._nudge})
 
-    def _check_alive(self, when: str) -> None:
+    def check_alive(self, when: str) -> None:
+        """Raise `RehearsalError` with QEMU's last words if it has ended; `when` ends the sentence."""
         if self.running:
             return
         self.console.read()
@@ -134,7 +169,7 @@ class Vm:
         how = f"with status {status}{words}" if status else "by itself (a reboot or a shutdown)"
         raise self.failure(f"QEMU ended {how} {when}")
 
-    def _command(self, name: str, arguments: Mapping[str, str] | None = None) -> None:
+    def command(self, name: str, arguments: Mapping[str, str] | None = None) -> None:
         """Send a QMP command; its answer goes to the file of messages."""
         stdin = self._child.stdin
         if stdin is None:
@@ -158,13 +193,12 @@ def start(
     no QEMU.
     """
     console.write_bytes(b"")
-    words = ["setpriv", "--pdeathsig", "KILL", "--", find(argv[0]), *argv[1:]]
     with (
         messages.open("wb") as said,
-        process(words, stdin=PIPE, stdout=said, stderr=said, new_session=True) as child,
+        process(tethered(argv), stdin=PIPE, stdout=said, stderr=said, new_session=True) as child,
     ):
         vm = Vm(child, Console(console), messages, nudge)
-        vm._command("qmp_capabilities")  # noqa: SLF001 -- same module
+        vm.command("qmp_capabilities")
         try:
             yield vm
         finally:
@@ -172,11 +206,31 @@ def start(
             vm.console.close()
 
 
-def overlay(artifact: Path, target: Path, size: int) -> None:
-    """A qcow2 of `size` bytes over the raw `artifact`, which is only read."""
+def tethered(argv: Sequence[str]) -> list[str]:
+    """The command so that its process dies with us, however we end.
+
+    The kernel means the thread that starts it (prctl(2), PR_SET_PDEATHSIG): start it from the main thread.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", "--", find(argv[0]), *argv[1:]]
+
+
+def overlay(disk: Disk, target: Path, size: int) -> None:
+    """A qcow2 of `size` bytes over a raw image, which is only read; it holds the patches that make it the node's.
+
+    The patches hold the node's secrets: `target` lies in a directory of ours alone.
+    """
     target.unlink(missing_ok=True)
-    backing = artifact.resolve()
+    backing = disk.image.resolve()
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, target, str(size)])
+    if not disk.patches:
+        return
+    with TemporaryDirectory(dir=target.parent) as place:
+        words = ["qemu-io", "-t", "unsafe", "-f", "qcow2"]
+        for number, patch in enumerate(disk.patches):
+            piece = Path(place, str(number))
+            piece.write_bytes(patch.data)
+            words += ["-c", f"write -q -s {number} {patch.offset} {len(patch.data)}"]
+        run([*words, target.resolve()], cwd=Path(place))
 
 
 def accelerator(host: str, *, usable: bool) -> Accel:

@@ -26,6 +26,7 @@ NOT_REHEARSED = (
 class Rehearsal:
     """One rehearsal. `timings` are seconds; `additions` are kernel tokens that the card does not have.
 
+    `artifact` is the image that was started, `stamp` what made it the node's, where it is a variant.
     `facts` is what the node said of itself (None where nobody logged in), `error` why it ended early,
     `silent` how a first start stopped before this one.
     """
@@ -45,6 +46,7 @@ class Rehearsal:
     facts: dict[str, Any] | None = None
     error: str | None = None
     silent: str | None = None
+    stamp: Path | None = None
 
     @property
     def failed(self) -> list[Finding]:
@@ -63,6 +65,7 @@ class Rehearsal:
             "ok": self.ok,
             **asdict(self),
             "artifact": str(self.artifact),
+            "stamp": str(self.stamp) if self.stamp else None,
             "console": str(self.console),
             "additions": list(self.additions),
             "not_rehearsed": list(NOT_REHEARSED),

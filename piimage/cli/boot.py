@@ -1,4 +1,4 @@
-"""`piimage boot`: rehearse a node's image in QEMU."""
+"""`piimage boot`: rehearse one node's image in QEMU, or the whole cluster."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from piimage.boot.guest import Access
     from piimage.boot.qemu import Vm
-    from piimage.boot.rehearsal import Options, Stage
     from piimage.boot.report import Rehearsal
+    from piimage.boot.stage import Options, Stage
     from piimage.cluster import Cluster, Node
     from piimage.progress import Progress
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+#: Seconds for each stage of a node that is alone.
+_TIMEOUT = 900.0
 
 
 def boot(
@@ -30,8 +32,30 @@ def boot(
     ] = Path("cluster.yaml"),
     *,
     node: Annotated[
-        str, typer.Option("--node", "-n", metavar="NODE", help="The node, by number or name.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--node", "-n", metavar="NODE", help="A node, by number or name; several play together."
+        ),
+    ] = None,
+    all_nodes: Annotated[
+        bool, typer.Option("--all", help="All nodes together, on one private Ethernet.")
+    ] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Run the smoke test on the head once all are up.")
+    ] = False,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NODES|random",
+            help="Start them one after another: `node1,node0` (the others follow) or random.",
+        ),
+    ] = None,
+    kill: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NODE", help="Cut a node's power at the end; the rest must switch off."
+        ),
+    ] = None,
     machine: Annotated[
         str,
         typer.Option(
@@ -44,11 +68,19 @@ def boot(
         typer.Option(metavar="SIZE", help="Size of the card, such as 8G. [default: image + 1 GiB]"),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="How long to wait for each stage.")
-    ] = 900,
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=1,
+            help="How long to wait for each stage. [default: 900, more for many]",
+        ),
+    ] = None,
     memory: Annotated[
-        int, typer.Option(metavar="MIB", min=256, help="Memory of `virt`; raspi3b has 1024.")
-    ] = 1024,
+        int | None,
+        typer.Option(
+            metavar="MIB", min=256, help="Memory of each `virt`. [default: 1024, or what fits]"
+        ),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave it running until Ctrl-C, and say how to log in.")
     ] = False,
@@ -61,31 +93,57 @@ def boot(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Start a node's image in QEMU and check from inside that it is what cluster.yaml says.
+    """Start images in QEMU and check from inside that they are what cluster.yaml says.
 
-    The image itself is only read. Example: piimage boot --node 3
+    Several nodes, or all, play together as a cluster. Nothing that was built is changed.
+
+    Example: piimage boot --all --smoke
     """
-    from piimage.boot import rehearsal  # noqa: PLC0415 -- start-up time
     from piimage.boot.machine import Machine  # noqa: PLC0415 -- start-up time
+    from piimage.boot.memory import DEFAULT  # noqa: PLC0415 -- start-up time
+    from piimage.boot.stage import Options  # noqa: PLC0415 -- start-up time
+    from piimage.cli.boot_cluster import Wanted, settle, together  # noqa: PLC0415 -- start-up time
     from piimage.cli.build import _chosen  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
 
+    if bool(node) == all_nodes:
+        raise typer.BadParameter("name nodes with `--node`, or take all with `--all`")
     if machine not in list(Machine):
         raise typer.BadParameter(f"`{machine}` is not a machine; one of {', '.join(Machine)}")
-    options = rehearsal.Options(
-        machine=Machine(machine),
-        timeout=timeout,
-        disk_size=_bytes(disk_size) if disk_size else None,
-        memory=memory,
-    )
     progress = progress_for(json_output=json_output, quiet=quiet)
     cluster = load(source, progress)
-    (chosen,) = _chosen(cluster, [node])
+    chosen = _chosen(cluster, node)
     directory = output or source.parent / "dist" / cluster.name
-    stage = _stage(cluster, chosen, directory, progress, options, keep=keep)
-    result = rehearsal.rehearse(stage, directory)
-    report = rehearsal.directory(directory, chosen, options.machine) / rehearsal.REPORT
+    options = Options(
+        machine=Machine(machine),
+        timeout=timeout or _TIMEOUT,
+        disk_size=_bytes(disk_size) if disk_size else None,
+        memory=memory or DEFAULT,
+    )
+    if len(chosen) == 1 and not all_nodes:
+        if smoke or order or kill:
+            raise typer.BadParameter("`--smoke`, `--order` and `--kill` are for several nodes")
+        played = stage(cluster, chosen[0], directory, progress, options)
+        _alone(played, directory, keep=keep, json_output=json_output)
+        return
+    if options.machine is not Machine.VIRT:
+        raise typer.BadParameter(f"`{machine}` has no network for several nodes: take one `--node`")
+    wanted = Wanted(
+        nodes=chosen, smoke=smoke, order=order, kill=kill, timeout=timeout, memory=memory
+    )
+    options, scenario = settle(cluster, wanted, options)
+    stages = [stage(cluster, each, directory, progress, options) for each in chosen]
+    together(stages, scenario, directory, source, keep=keep, json_output=json_output)
+
+
+def _alone(played: Stage, directory: Path, *, keep: bool, json_output: bool) -> None:
+    """One node: its report, or a failure that says what was not as promised."""
+    from piimage.boot import place, rehearsal  # noqa: PLC0415 -- start-up time
+
+    hold = _holder(played.progress) if keep else None
+    result = rehearsal.rehearse(played, directory, hold=hold)
+    report = place.directory(directory, played.node, played.options.machine) / place.REPORT
     if json_output:
         print(json.dumps(result.to_json(), indent=2))  # noqa: T201 -- cli prints
     result.check(report)
@@ -93,33 +151,25 @@ def boot(
         _tell(result, report)
 
 
-def _stage(
-    cluster: Cluster,
-    node: Node,
-    directory: Path,
-    progress: Progress,
-    options: Options,
-    *,
-    keep: bool,
+def stage(
+    cluster: Cluster, node: Node, directory: Path, progress: Progress, options: Options
 ) -> Stage:
     """What the rehearsal needs; raises `PiimageError` when the image or the state is not there."""
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
-    from piimage.boot import rehearsal  # noqa: PLC0415 -- start-up time
-    from piimage.errors import PiimageError, StateError  # noqa: PLC0415 -- start-up time
+    from piimage.boot import disk  # noqa: PLC0415 -- start-up time
+    from piimage.boot.promise import promised  # noqa: PLC0415 -- start-up time
+    from piimage.boot.stage import Stage  # noqa: PLC0415 -- start-up time
+    from piimage.errors import StateError  # noqa: PLC0415 -- start-up time
     from piimage.state import location, open_state  # noqa: PLC0415 -- start-up time
 
-    artifact = directory / f"{node.name}.img"
-    if not artifact.is_file():
-        raise PiimageError(
-            f"there is no image `{artifact}`", hint=f"`piimage build --node {node.number}` makes it"
-        )
+    disk.candidates(directory, node)  # what is missing is said before keys are asked for
     if not location(cluster.source).exists():
         raise StateError(
             f"there is no state directory `{location(cluster.source)}`, whose key opens the node's door",
             hint="bring it here with `piimage state import FILE`",
         )
     state = open_state(cluster, create=False)
-    asked, build, stale = rehearsal.promised(
+    promise = promised(
         cluster,
         node,
         store=Store(progress=progress),
@@ -128,18 +178,16 @@ def _stage(
         output=directory,
         progress=progress,
     )
-    if stale:
-        progress.warn(f"{stale}; `piimage build --node {node.number}` makes it anew")
-    return rehearsal.Stage(
+    if promise.stale:
+        progress.warn(f"{promise.stale}; `piimage build --node {node.number}` makes it anew")
+    return Stage(
         cluster=cluster,
         node=node,
-        artifact=artifact,
+        disk=promise.disk,
         state=state,
-        asked=asked,
-        build=build,
+        asked=promise.asked,
         progress=progress,
         options=options,
-        hold=_holder(progress) if keep else None,
     )
 
 

@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from piimage.cli.lines import Line, Lines, human
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from piimage.progress import Progress, Task
+    from piimage.progress import Board, Progress, Task
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+__all__ = ["Live", "Plain", "colour_wanted", "human", "progress_for"]
+
 #: Seconds between two lines about the same step where there is no terminal to redraw.
 _EVERY = 15.0
-#: Where a terminal does not say how wide it is (serial lines).
-_COLUMNS = 80
+#: Where a terminal does not say how large it is (serial lines).
+_COLUMNS, _ROWS = 80, 24
 #: To the start of the line, and nothing left on it (ECMA-48 EL).
 _CLEAR = "\r\x1b[K"
 
@@ -34,52 +37,9 @@ def progress_for(*, json_output: bool = False, quiet: bool = False) -> Progress:
     return Plain()
 
 
-def human(amount: float) -> str:
-    """Bytes for people: `1.4 GiB`."""
-    for unit in _UNITS:
-        if amount < 1024 or unit == _UNITS[-1]:  # noqa: PLR2004 -- binary prefixes
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-
-
 def colour_wanted() -> bool:
     """Colour only on a terminal, and never against NO_COLOR (no-color.org)."""
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-
-
-class _Line:
-    """One step: its amounts, its note, when it began."""
-
-    def __init__(self, title: str, show: Live | Plain) -> None:
-        self.title, self._show = title, show
-        self.began = time.monotonic()
-        self.amount = self.done = 0
-        self.text = ""
-
-    def total(self, amount: int) -> None:
-        self.amount = amount
-
-    def advance(self, amount: int) -> None:
-        self.done += amount
-        self._show.update(self)
-
-    def note(self, text: str) -> None:
-        self.text = text
-        self._show.update(self)
-
-    def status(self) -> str:
-        """Title, how far, how long."""
-        parts = [self.title]
-        if self.done:
-            far = f"{human(self.done)} of {human(self.amount)}" if self.amount else human(self.done)
-            parts.append(far)
-            if self.amount:
-                parts.append(f"{min(100, self.done * 100 // self.amount)} %")
-        elif self.text:
-            parts.append(self.text)
-        parts.append(f"{time.monotonic() - self.began:.0f} s")
-        return "  ".join(parts)
 
 
 class Plain:
@@ -92,7 +52,7 @@ class Plain:
     @contextmanager
     def step(self, title: str) -> Iterator[Task]:
         """Print the title, and the time it took if that was more than two seconds."""
-        line = _Line(title, self)
+        line = Line(title, self)
         self.say(f"{'  ' * self._depth}{title}")
         self._depth += 1
         self._last = time.monotonic()
@@ -104,11 +64,28 @@ class Plain:
         if took > 2:  # noqa: PLR2004 -- design: what takes longer shows itself
             self.say(f"{'  ' * self._depth}{title}: done in {took:.0f} s")
 
-    def update(self, line: _Line) -> None:
+    @contextmanager
+    def board(self, title: str, names: Sequence[str]) -> Iterator[Board]:
+        """Print a line now and then about each that is under way, and at once how one ended."""
+        lines = Lines(title, names, self)
+        self.say(f"{'  ' * self._depth}{title}")
+        self._last = time.monotonic()
+        yield lines
+        self.say(f"{'  ' * self._depth}{title}: done in {time.monotonic() - lines.began:.0f} s")
+
+    def update(self, shown: Line | Lines) -> None:
         """Print how far the step is, not too often."""
         if time.monotonic() - self._last > _EVERY:
             self._last = time.monotonic()
-            self.say(f"{'  ' * self._depth}{line.status()}")
+            if isinstance(shown, Lines):
+                for name in shown.open():
+                    self.say(shown.row(name))
+            else:
+                self.say(f"{'  ' * self._depth}{shown.status()}")
+
+    def ended(self, shown: Lines, name: str) -> None:
+        """Print it."""
+        self.say(shown.row(name))
 
     def say(self, text: str) -> None:
         """One line."""
@@ -120,59 +97,87 @@ class Plain:
 
 
 class Live(Plain):
-    """One line redrawn in place while a step runs."""
+    """The innermost step redrawn in place while it runs: one line, or one for each of several things."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._open: list[_Line] = []
+        self._open: list[Line | Lines] = []
         self._drawn = 0.0
+        self._height = 1
         self._lock = RLock()  # the ticking thread draws too
 
     @contextmanager
     def step(self, title: str) -> Iterator[Task]:
         """Draw the step, then leave a line with a mark and the time it took."""
-        line = _Line(title, self)
+        line = Line(title, self)
+        with self._shown(line):
+            yield line
+
+    @contextmanager
+    def board(self, title: str, names: Sequence[str]) -> Iterator[Board]:
+        """Draw a line for each, and leave them as they ended."""
+        lines = Lines(title, names, self)
+        with self._shown(lines):
+            yield lines
+
+    @contextmanager
+    def _shown(self, shown: Line | Lines) -> Iterator[None]:
         with self._lock:
-            self._open.append(line)
-            self._draw(line)
-        with _ticking(self, line):
+            self._open.append(shown)
+            self._draw(shown)
+        with _ticking(self, shown):
             try:
-                yield line
+                yield
             except BaseException:
                 with self._lock:
                     self._open.pop()
-                    self._write(f"{_CLEAR}  ({title})\n")
+                    self._leave([f"  ({shown.title})", *_rows(shown)])
                 raise
         with self._lock:
             self._open.pop()
-            self._end(line)
-
-    def _end(self, line: _Line) -> None:
-        """The line that a finished step leaves."""
-        took = time.monotonic() - line.began
-        mark = "\x1b[32m✓\x1b[0m" if colour_wanted() else "✓"
-        self._write(f"{_CLEAR}{'  ' * len(self._open)}{mark} {line.title}  {took:.1f} s\n")
-        if self._open:
-            self._draw(self._open[-1])
-
-    def update(self, line: _Line) -> None:
-        """Redraw at most ten times a second."""
-        with self._lock:
-            if self._open and line is self._open[-1] and time.monotonic() - self._drawn > 0.1:  # noqa: PLR2004 -- seconds: ten times a second
-                self._draw(line)
-
-    def say(self, text: str) -> None:
-        """Print above the line being drawn."""
-        with self._lock:
-            self._write(f"{_CLEAR}{text}\n")
+            took = time.monotonic() - shown.began
+            mark = "\x1b[32m✓\x1b[0m" if colour_wanted() else "✓"
+            indent = "  " * len(self._open)
+            self._leave([f"{indent}{mark} {shown.title}  {took:.1f} s", *_rows(shown)])
             if self._open:
                 self._draw(self._open[-1])
 
-    def _draw(self, line: _Line) -> None:
+    def update(self, shown: Line | Lines) -> None:
+        """Redraw at most ten times a second."""
+        with self._lock:
+            if (
+                self._open and shown is self._open[-1] and time.monotonic() - self._drawn > 0.1  # noqa: PLR2004 -- seconds: ten times a second
+            ):
+                self._draw(shown)
+
+    def ended(self, shown: Lines, name: str) -> None:  # noqa: ARG002 -- as `Plain`
+        """Its line is there already."""
+        self.update(shown)
+
+    def say(self, text: str) -> None:
+        """Print above what is being drawn."""
+        with self._lock:
+            self._leave([text])
+            if self._open:
+                self._draw(self._open[-1])
+
+    def _draw(self, shown: Line | Lines) -> None:
         self._drawn = time.monotonic()
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
-        text = f"{'  ' * (len(self._open) - 1)}… {line.status()}"
-        self._write(_CLEAR + text[: columns - 1])
+        size = os.get_terminal_size(sys.stderr.fileno())
+        columns, most = size.columns or _COLUMNS, max(1, (size.lines or _ROWS) - 1)
+        indent = "  " * (len(self._open) - 1)
+        rows = [f"{indent}{row}"[: columns - 1] for row in shown.rows(most)]
+        self._write(self._erased() + "\n".join(rows))
+        self._height = len(rows)
+
+    def _leave(self, rows: Sequence[str]) -> None:
+        """Lines that stay, in the place of what was drawn."""
+        self._write(self._erased() + "".join(f"{row}\n" for row in rows))
+
+    def _erased(self) -> str:
+        """What takes away all that was drawn (ECMA-48 CUU, ED)."""
+        up, self._height = self._height - 1, 1
+        return f"\r\x1b[{up}A\x1b[J" if up else _CLEAR
 
     @staticmethod
     def _write(text: str) -> None:
@@ -180,8 +185,13 @@ class Live(Plain):
         sys.stderr.flush()
 
 
+def _rows(shown: Line | Lines) -> list[str]:
+    """The lines of single names, which stay."""
+    return [shown.row(name) for name in shown] if isinstance(shown, Lines) else []
+
+
 @contextmanager
-def _ticking(show: Live, line: _Line) -> Iterator[None]:
+def _ticking(show: Live, shown: Line | Lines) -> Iterator[None]:
     """Keep the seconds running while a step has nothing to say."""
     from threading import Event, Thread  # noqa: PLC0415 -- start-up time
 
@@ -189,7 +199,7 @@ def _ticking(show: Live, line: _Line) -> Iterator[None]:
 
     def tick() -> None:
         while not stop.wait(0.5):
-            show.update(line)
+            show.update(shown)
 
     thread = Thread(target=tick, daemon=True)
     thread.start()

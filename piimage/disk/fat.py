@@ -21,7 +21,7 @@ from piimage.facts import FileFact
 from piimage.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: Files over this size are left out by `read_files` unless it is told otherwise.
 DEFAULT_LIMIT = 64 << 20
@@ -32,28 +32,36 @@ _FORBIDDEN = frozenset('"*:<>?\\|') | {chr(code) for code in range(32)} | {"\x7f
 
 
 @contextmanager
-def open_fat(image: Path, offset: int) -> Iterator[Fat]:
-    """Open the FAT at byte `offset` of `image`; raises `ImageError` if there is none."""
-    with window(image, offset) as source:
+def open_fat(image: Path, offset: int, patches: Sequence[Patch] = ()) -> Iterator[Fat]:
+    """Open the FAT at byte `offset` of `image`, as it is or as `patches` would make it.
+
+    Raises `ImageError` if there is none.
+    """
+    with window(image, offset, patches) as source:
         yield Fat(source)
 
 
-def list_tree(image: Path, offset: int) -> dict[str, FileFact]:
+def list_tree(image: Path, offset: int, *, patches: Sequence[Patch] = ()) -> dict[str, FileFact]:
     """Every path (from `/`) as a kernel with default options shows it: root's, mode 0755."""
-    with open_fat(image, offset) as fat:
+    with open_fat(image, offset, patches) as fat:
         kinds = {path: "dir" if entry.directory else "file" for path, entry in fat.walk()}
     return {path: FileFact(kind=k, mode=0o755, uid=0, gid=0) for path, k in kinds.items()}
 
 
 def read_files(
-    image: Path, offset: int, paths: Iterable[str], *, limit: int = DEFAULT_LIMIT
+    image: Path,
+    offset: int,
+    paths: Iterable[str],
+    *,
+    limit: int = DEFAULT_LIMIT,
+    patches: Sequence[Patch] = (),
 ) -> dict[str, bytes]:
     """Content by path; case does not matter, the answer has the paths as asked.
 
     Left out: what does not exist, is no file, or is larger than `limit` bytes.
     """
     found = {}
-    with open_fat(image, offset) as fat:
+    with open_fat(image, offset, patches) as fat:
         for path in paths:
             entry = fat.find(path)
             if entry is not None and not entry.directory and entry.size <= limit:

@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from piimage.disk.slots import Patch
 
 
 class Window:
-    """Bytes `start` to the end of an open image; offsets given to `read` count from `start`."""
+    """Bytes `start` to the end of an open image; offsets given to `read` count from `start`.
 
-    def __init__(self, fd: int, start: int, name: str) -> None:
+    `patches` (offsets in the image) are seen as if they were written.
+    """
+
+    def __init__(self, fd: int, start: int, name: str, patches: Sequence[Patch] = ()) -> None:
         self._fd = fd
         self.start = start
         self.name = name
+        self._patches = patches
         self.size = max(0, os.lseek(fd, 0, os.SEEK_END) - start)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -30,6 +36,7 @@ class Window:
                 f"`{self.name}` is truncated or damaged: it refers to byte "
                 f"{self.start + offset + length} and has {self.start + self.size}"
             )
+        place = self.start + offset
         parts = []
         while length:
             part = os.pread(self._fd, length, self.start + offset)
@@ -37,7 +44,20 @@ class Window:
                 raise ImageError(f"`{self.name}` became shorter while it was being read")
             parts.append(part)
             offset, length = offset + len(part), length - len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return self._patched(place, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _patched(self, place: int, data: bytes) -> bytes:
+        """`data` as it lies at byte `place` of the image, under the patches that reach into it."""
+        end = place + len(data)
+        hits = [p for p in self._patches if p.offset < end and place < p.offset + len(p.data)]
+        if not hits:
+            return data
+        changed = bytearray(data)
+        for patch in hits:
+            first, last = max(place, patch.offset), min(end, patch.offset + len(patch.data))
+            piece = patch.data[first - patch.offset : last - patch.offset]
+            changed[first - place : last - place] = piece
+        return bytes(changed)
 
     def unpack(self, layout: str, offset: int) -> tuple[Any, ...]:
         """`struct.unpack` of what lies at `offset`."""
@@ -45,7 +65,7 @@ class Window:
 
 
 @contextmanager
-def window(image: Path, start: int = 0) -> Iterator[Window]:
+def window(image: Path, start: int = 0, patches: Sequence[Patch] = ()) -> Iterator[Window]:
     """Open `image` for reading from byte `start` on; raises `ImageError` if it cannot be opened."""
     try:
         fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
@@ -54,7 +74,7 @@ def window(image: Path, start: int = 0) -> Iterator[Window]:
             f"cannot read `{image}`: {(error.strerror or str(error)).lower()}"
         ) from error
     try:
-        yield Window(fd, start, image.name)
+        yield Window(fd, start, image.name, patches)
     finally:
         os.close(fd)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from piimage.boot.checks import judge
-from piimage.boot.machine import wire
 from piimage.boot.report import Rehearsal
+from piimage.boot.wiring import wire
 from piimage.cluster import SecretRef, Sudo
 from piimage.components.contribution import Check
 from piimage.errors import ExitCode, RehearsalError

@@ -18,10 +18,9 @@ from piimage.boot.machine import (
     Parts,
     additions,
     argv,
-    local_mac,
     overlay_size,
-    wire,
 )
+from piimage.boot.wiring import local_mac, wire
 from piimage.errors import PiimageError
 
 TCG, KVM = Accel("tcg", "cortex-a72"), Accel("kvm", "host")
@@ -48,13 +47,13 @@ def test_virt_is_this_command():
 
     assert shlex.join(words) == (
         "qemu-system-aarch64 -nodefaults -no-user-config -display none -no-reboot -qmp stdio -name piimage "
-        "-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel tcg,thread=multi "
+        "-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel tcg,thread=multi,tb-size=256 "
         "-drive if=none,id=card,format=qcow2,cache=unsafe,file=/s/card.qcow2 "
         "-device virtio-blk-pci,drive=card -device virtio-rng-pci "
         f"-netdev user,id=wire,net={cluster.subnet},host={net.host},dns={net.resolver},"
         f"dhcpstart={net.lease},restrict=on,hostfwd=tcp:127.0.0.1:2222-{node.address.ip}:22 "
         f"-device virtio-net-pci,netdev=wire,mac={net.mac},romfile= "
-        f"-netdev user,id=other -device virtio-net-pci,netdev=other,mac={net.other_mac},romfile= "
+        f"-netdev user,id=other,restrict=on -device virtio-net-pci,netdev=other,mac={net.other_mac},romfile= "
         "-chardev file,id=console,path=/s/a,,b/console.log -serial chardev:console "
         "-kernel /s/vmlinuz -append 'root=LABEL=R console=ttyAMA0' -initrd /s/initrd"
     )

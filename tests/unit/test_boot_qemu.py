@@ -34,7 +34,7 @@ def fake(tmp_path, monkeypatch):
         )
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-        monkeypatch.setattr(qemu, "_PAUSE", 0.02)
+        monkeypatch.setattr(qemu, "PAUSE", 0.02)
         return tmp_path
 
     return make

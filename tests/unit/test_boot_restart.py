@@ -9,8 +9,9 @@ import pytest
 from phony import BOOT_START
 
 from piimage.boot import qemu, rehearsal
+from piimage.boot.disk import Disk
 from piimage.boot.machine import Machine
-from piimage.boot.rehearsal import Options, Stage
+from piimage.boot.stage import Options, Stage
 from piimage.disk import fat
 from piimage.errors import MissingToolError
 from piimage.progress import Quiet
@@ -44,12 +45,12 @@ def perform(phony, tmp_path, monkeypatch):
             (tools / name).write_text(text)
             (tools / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-        monkeypatch.setattr(qemu, "_PAUSE", 0.02)
+        monkeypatch.setattr(qemu, "PAUSE", 0.02)
         monkeypatch.setattr(rehearsal, "_SILENCE", 1)
         cluster = phony_facts.cluster()
         stage = Stage(
-            cluster=cluster, node=cluster.nodes[0], artifact=phony, state=State(tmp_path),
-            asked=(), build=None, progress=Quiet(), options=Options(machine=machine, timeout=3),
+            cluster=cluster, node=cluster.nodes[0], disk=Disk(image=phony, build=None),
+            state=State(tmp_path), asked=(), progress=Quiet(), options=Options(machine=machine, timeout=3),
         )  # fmt: skip
         record = rehearsal.rehearse(stage, tmp_path / "dist")
         return record, len(turns.read_text().split())

@@ -1,0 +1,179 @@
+"""The rehearsal's page: one HTML file without scripts, fonts or images from elsewhere; light and dark."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from piimage.boot.heatmap import number, svg
+from piimage.disk.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    Report = Mapping[str, Any]
+
+_MARKS = {
+    True: '<span class="good">✓</span>',
+    False: '<span class="bad">✗</span>',
+    None: '<span class="unasked">not asked</span>',
+}
+
+
+def write(report: Report, path: Path) -> None:
+    """Write the page of a cluster's rehearsal (`ClusterRehearsal.to_json`), whole or not at all."""
+    write_bytes(path, html(report).encode(), mode=0o600)
+
+
+def html(report: Report) -> str:
+    """The page as text. `smoke` None means that the smoke test did not run."""
+    smoke = report["smoke"] or {}
+    name = escape(report["cluster"])
+    style = files("piimage.boot").joinpath("page.css").read_text(encoding="utf-8")
+    body = [
+        _head(report, smoke),
+        _problems(report["problems"]),
+        _pairs(smoke),
+        _nodes(report["nodes"], smoke),
+        _mpi(smoke),
+        _checks("Checks of the whole", report["findings"]),
+        *(
+            _checks(f"Smoke test: {node['name']}", node["checks"])
+            for node in smoke.get("nodes", ())
+        ),
+        _list("Not as on a card", report["additions"]),
+        _list("Not rehearsed", report["not_rehearsed"]),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{name}: rehearsal</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        + "\n".join(part for part in body if part)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _head(report: Report, smoke: Report) -> str:
+    count = len(report["problems"])
+    verdict = (
+        '<span class="good">passed</span>'
+        if report["ok"]
+        else f'<span class="bad">failed: {count} problem{"s" * (count != 1)}</span>'
+    )
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(report["started"]))
+    how = "emulated processors (TCG)" if report["accel"] == "tcg" else report["accel"].upper()
+    order = ", ".join(report["order"])
+    started = f"one after another: {order}" if report["one_by_one"] else "all at once"
+    took = ", ".join(f"{k.replace('_', ' ')} {v:.0f} s" for k, v in report["timings"].items())
+    mpi = smoke.get("mpi") or {}
+    ranks = f"{mpi['ranks']} MPI ranks, " if mpi else ""
+    what = (
+        f"{when}. {len(report['nodes'])} nodes in QEMU, {ranks}{how}, {report['memory']} MiB each"
+    )
+    lines = [
+        f'<p class="verdict">Rehearsal {verdict}</p>',
+        f'<p class="soft">{escape(what)}, started {escape(started)}.</p>',
+        f'<p class="soft">{escape(took)}.</p>' if took else "",
+    ]
+    if report["killed"]:
+        lines.append(f"<p>The power of {escape(report['killed'])} was cut.</p>")
+    return f"<h1>{escape(report['cluster'])}</h1>\n" + "\n".join(filter(None, lines))
+
+
+def _problems(problems: Sequence[str]) -> str:
+    items = "".join(f"<li>{_text(words)}</li>" for words in problems)
+    return _section("Problems", f"<ul>{items}</ul>") if items else ""
+
+
+def _text(words: str) -> str:
+    """A sentence; the console lines that may follow it keep their shape."""
+    first, _, rest = words.partition("\n")
+    return f'<span class="bad">{escape(first)}</span>' + (f"<pre>{escape(rest)}</pre>" * bool(rest))
+
+
+def _pairs(smoke: Report) -> str:
+    """Latency and bandwidth, each pair of nodes both ways."""
+    pairs = smoke.get("pairs", ())
+    if not pairs:
+        return ""
+    names = [node["name"] for node in smoke["nodes"]]
+    sections = []
+    for key, title, unit, sense in (
+        ("latency_us", "Latency", "µs", "half a round trip of a small message; stronger is slower"),
+        ("bandwidth_mib_s", "Bandwidth", "MiB/s", "large messages; stronger is faster"),
+    ):
+        values = {(pair["from"], pair["to"]): float(pair[key]) for pair in pairs}
+        low, high = number(min(values.values())), number(max(values.values()))
+        note = f'<p class="soft">{sense}. From {low} to {high} {unit}, from row to column.</p>'
+        drawn = svg(
+            names, values, title=f"{title} in {unit} from each node to each other", unit=unit
+        )
+        sections.append(_section(f"{title}, {unit}", note + drawn))
+    return f'<div class="side">\n{"".join(sections)}</div>'
+
+
+def _nodes(nodes: Sequence[Report], smoke: Report) -> str:
+    """A line for each node: how long it took, what it kept, what its interfaces carried."""
+    tested = {node["name"]: node for node in smoke.get("nodes", ())}
+    traffic = {entry["node"]: entry for entry in smoke.get("traffic", ())}
+    slots = (smoke.get("mpi") or {}).get("slots", {})
+    head = "node,address,login s,checks s,off s,checks,smoke test,slots,wire MiB,elsewhere MiB"
+    rows = []
+    for node in nodes:
+        name, times = node["name"], node["timings"]
+        failed = len(node["failed"])
+        kept = f"{node['checks'] - failed} of {node['checks']}"
+        carried = traffic.get(name)
+        state = _MARKS[node["ok"]]
+        rows.append(
+            [
+                f"{state} {escape(name)}",
+                escape(str(tested.get(name, {}).get("address", ""))),
+                *(f"{times[k]:.0f}" if k in times else "" for k in ("login", "facts", "power_off")),
+                kept if node["checks"] else "",
+                _MARKS[tested[name]["ok"]] if name in tested else "",
+                str(slots.get(name, "")),
+                _mib([carried["wired"]]) if carried else "",
+                _mib(carried["other"]) if carried else "",
+            ]
+        )
+    return _section("Nodes", _table(head.split(","), rows))
+
+
+def _mib(interfaces: Iterable[Report]) -> str:
+    return number(sum(i["tx_bytes"] + i["rx_bytes"] for i in interfaces) / (1 << 20))
+
+
+def _mpi(smoke: Report) -> str:
+    mpi = smoke.get("mpi")
+    if not mpi:
+        return ""
+    what = f"{escape(str(mpi['flavour']))} {escape(str(mpi['version']))}, {mpi['ranks']} ranks"
+    return _checks(f"MPI: {what}", mpi["checks"])
+
+
+def _checks(title: str, checks: Sequence[Report]) -> str:
+    rows = [
+        [_MARKS[c["ok"]], escape(c["name"]), escape(str(c["expected"])), escape(str(c["found"]))]
+        for c in checks
+    ]
+    return _section(title, _table(["", "check", "expected", "found"], rows)) if rows else ""
+
+
+def _list(title: str, sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(words)}</li>" for words in sentences)
+    return _section(title, f"<ul>{items}</ul>") if items else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells of `rows` are HTML."""
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    lines = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in row)}</tr>\n" for row in rows)
+    return f"<table>\n<tr>{names}</tr>\n{lines}</table>"
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section>\n<h2>{title}</h2>\n{content}\n</section>\n"
