@@ -174,7 +174,7 @@ def test_keys_from_files_and_lines(tmp_path):
     path.write_text(f"# mine\n\n  # also mine\n{LINE}\r\n  {LINE}2  \n")
     cluster = cluster_with(keys=(KeyRef("file", str(path)), KeyRef("key", LINE), KeyRef("gh", "x")))
 
-    assert authorized_keys(cluster) == {"federico": (LINE, f"{LINE}2")}
+    assert authorized_keys(cluster, {}) == {"federico": (LINE, f"{LINE}2")}
 
 
 @pytest.mark.parametrize(
@@ -191,4 +191,4 @@ def test_a_key_file_that_is_none(tmp_path, content, words):
         path.write_bytes(content)
 
     with pytest.raises(ConfigError, match=words):
-        authorized_keys(cluster_with(keys=(KeyRef("file", str(path)),)))
+        authorized_keys(cluster_with(keys=(KeyRef("file", str(path)),)), {})
