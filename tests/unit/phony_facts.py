@@ -289,9 +289,9 @@ def raspios() -> Facts:
     return replace(base, files=files, units=units, rpi_issue="Raspberry Pi reference 2025-12-04")
 
 
-def with_nfs() -> Facts:
-    """`debian()` with nfs-kernel-server and nfs-common."""
-    base = debian()
+def with_nfs(facts: Facts | None = None) -> Facts:
+    """A base (`debian()`) with nfs-kernel-server and nfs-common."""
+    base = facts or debian()
     names = ("nfs-server.service", "nfs-client.target", "rpcbind.service", "nfs-blkmap.service")
     static = ("rpc-statd.service", "rpc-statd-notify.service")
     units = {

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 import phony_facts as phony
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piimage.cluster import Share
@@ -266,6 +266,7 @@ def test_presets_name_units_with_escapes_as_systemd_reads_them(tmp_path):
 ODD = st.text(st.characters(blacklist_characters="/\0\n", blacklist_categories=["Cs"]), min_size=1)
 
 
+@settings(max_examples=60, deadline=None)  # a process each
 @given(st.lists(ODD.filter(lambda part: part not in (".", "..")), min_size=1, max_size=4))
 def test_units_are_named_as_systemd_names_them(parts):
     path = "/" + "/".join(parts)
@@ -284,6 +285,7 @@ def test_the_longest_share_that_is_accepted_still_names_a_unit():
 def test_specifiers_are_taken_literally():
     assert literal("/srv/50%") == "/srv/50%%"
     assert unit_name("/", ".mount") == "-.mount"
+    assert unit_name("/.a/.b", ".mount") == r"\x2ea-.b.mount"
 
 
 # --- the script that runs at shutdown -----------------------------------------------------------------------
@@ -296,17 +298,17 @@ MOUNTINFO = """\
 MOUNTSTATS = """\
 device sysfs mounted on /sys with fstype sysfs
 device 10.1.10.242:/srv/other mounted on /srv/other with fstype nfs4 statvers=1.1
-\txprt:\ttcp 0 0 1 0 3 9 999 0 9 0 2 0 0
+\txprt:\ttcp 0 0 1 0 3 9 {others} 0 9 0 2 0 0
 device 10.1.10.240:/srv/cluster mounted on /srv/cluster with fstype nfs4 statvers=1.1
 \topts:\trw,vers=4.2
 \txprt:\ttcp 829 1 1 0 4 21 {answers} 0 21 0 2 0 0
 """
-#: `stat` ends as the variable says; each call gives the server one more answer if it may.
+#: `stat` ends as the file says; meanwhile the counters become those of another file, if it is there.
 STAT = """\
 #!/bin/sh
-echo "stat $*" >>{calls}
-[ -e {slow} ] && echo "{more}" >{stats}
-exit $(cat {status})
+echo "stat $*" >>{node}/calls
+[ ! -e {node}/later ] || cp {node}/later {node}/proc/mountstats
+exit $(cat {node}/status)
 """
 
 
@@ -318,7 +320,7 @@ def node(tmp_path, monkeypatch):
     (sys / "0:45/shutdown").write_text("0\n")
     proc.mkdir()
     (proc / "mountinfo").write_text(MOUNTINFO)
-    (proc / "mountstats").write_text(MOUNTSTATS.format(answers=17))
+    (proc / "mountstats").write_text(MOUNTSTATS.format(answers=17, others=999))
     (tmp_path / "state").write_text("stopping")
     (tmp_path / "status").write_text("137")
     calls = tmp_path / "calls"
@@ -328,13 +330,7 @@ def node(tmp_path, monkeypatch):
     programs = {
         "systemctl": f"#!/bin/sh\ncat {tmp_path}/state\n",
         "timeout": '#!/bin/sh\nshift 3\nexec "$@"\n',
-        "stat": STAT.format(
-            calls=calls,
-            status=tmp_path / "status",
-            slow=tmp_path / "slow",
-            stats=proc / "mountstats",
-            more=MOUNTSTATS.format(answers=18),
-        ),
+        "stat": STAT.format(node=tmp_path),
         "sleep": f'#!/bin/sh\necho "sleep $*" >>{calls}\n[ ! -e {tmp_path}/then ] || . {tmp_path}/then\n',
         "umount": f'#!/bin/sh\necho "umount $*" >>{calls}\ncase $1 in *l) exit 0 ;; esac\nexit 32\n',
     }
@@ -369,13 +365,22 @@ def test_a_server_that_gives_no_answer_is_let_go(node):
 
 
 def test_a_server_that_answers_something_is_waited_for(node):
-    (node / "slow").touch()
+    (node / "later").write_text(MOUNTSTATS.format(answers=18, others=999))
     (node / "then").write_text(f": >{node}/proc/mountinfo\n")
 
     calls, _ = release(node)
 
     assert calls == ["stat -f /srv/cluster", "sleep 1"]
     assert (node / "sys/0:45/shutdown").read_text() == "0\n"
+
+
+def test_what_another_server_answers_is_no_sign_of_this_one(node):
+    (node / "later").write_text(MOUNTSTATS.format(answers=17, others=1000))
+    (node / "then").write_text(f": >{node}/proc/mountinfo\n")
+
+    release(node)
+
+    assert (node / "sys/0:45/shutdown").read_text() == "1\n"
 
 
 @pytest.mark.parametrize("status", ["0", "1"])
@@ -407,6 +412,10 @@ def test_an_older_kernel_is_forced_again_and_again(node):
     assert calls[1:5] == ["umount -icf /srv/cluster", "sleep 2"] * 2
     assert calls.count("umount -icf /srv/cluster") == 10
     assert calls[-1] == "umount -icl /srv/cluster"
+
+
+def test_a_path_is_not_taken_for_one_that_begins_with_it(node):
+    assert release(node, "/srv/clus", "/srv/cluster/x") == ([], "")
 
 
 def test_what_is_not_mounted_is_left_alone(node):
