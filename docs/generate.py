@@ -83,7 +83,7 @@ MEANING = {
     "Ssh.password_authentication": "whether a password is enough to log in",
     "Ssh.x11_forwarding": "whether applications may draw on the user's screen; needs xauth in the base",
     "Share.path": "the same on the server and on all others",
-    "Share.owner": "a user of cluster.yaml; default root",
+    "Share.owner": "a user of cluster.yaml, or `root`; default: the first user",
     "Mpi.flavour": "which implementation",
     "Blinkt.show": "what it shows",
     "Blinkt.brightness": "of each LED",
@@ -181,12 +181,12 @@ Paths start where cluster.yaml lies; `~` is your home.
 
 - `file:PATH`: a file of public key lines, such as `file:~/.ssh/id_ed25519.pub`
 - a public key line: `ssh-ed25519 AAAA...`
-- `gh:NAME`, `lp:NAME`: accepted, not built yet
+- `gh:NAME`, `lp:NAME`: the keys that GitHub or Launchpad shows for that name, fetched once and then kept in the
+  [state directory](state.md); `piimage state refresh` asks again
 
 ## Accepted, not built yet
 
-{waiting}, a base from a URL, `network.wired.gateway`, `ssh.trust: mesh`, and `gh:` and `lp:` keys. `piimage
-validate` says so where they are used.
+{waiting}, a base from a URL, and `network.wired.gateway`. `piimage validate` says so where they are used.
 """
 
 _NAMED = {

@@ -85,7 +85,7 @@ class Build:
         self._manifest()  # another cluster's directory is refused before anything is done
         plans = self._plan(nodes)
         state = open_state(self.cluster, create=not require_state)
-        secrets = state.secrets(self.cluster, env)
+        secrets = state.secrets(self.cluster, env, self.progress)
         for role, (base, planned) in plans.items():
             made = variant.ensure(base, planned, cache=self.store, progress=self.progress)
             self._roles[role] = _Role(base, planned, made)

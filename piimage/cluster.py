@@ -84,11 +84,14 @@ class Wifi:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A folder exported by the node `server` and mounted by all others at the same `path`."""
+    """A folder exported by the node `server` and mounted by all others at the same `path`.
+
+    `owner` is a user of the cluster or `root`.
+    """
 
     path: str
     server: str
-    owner: str | None = None
+    owner: str = "root"
     mode: int = 0o755
 
 
@@ -114,6 +117,7 @@ class Role:
     """What nodes of one kind share: everything of a variant that is not identity.
 
     `base` is a catalog name, or an absolute path or URL (it holds a `/`); `base_sha256` is of that file.
+    `serves` are the paths of the shares that its node exports: a server has a variant of its own.
     """
 
     name: str
@@ -126,6 +130,7 @@ class Role:
     overlays: tuple[str, ...] = ()
     cmdline: tuple[str, ...] = ()
     config_txt: tuple[str, ...] = ()
+    serves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,10 @@ class ImageError(PiimageError):
     """An image that is damaged, or laid out in a way that piimage does not support."""
 
 
+class FetchError(PiimageError):
+    """Something that only the network has, and that it did not give."""
+
+
 class UnsupportedError(PiimageError):
     """The base cannot do what cluster.yaml asks of it."""
 

@@ -19,10 +19,12 @@ from piimage.components import (
     identity,
     localisation,
     network,
+    nfs,
     slots,
     ssh,
     timesync,
     trim,
+    trust,
     units,
     users,
 )
@@ -46,8 +48,10 @@ COMPONENTS: tuple[ModuleType, ...] = (
     localisation,
     users,
     ssh,
+    trust,
     network,
     timesync,
+    nfs,
     boot,
 )
 #: What a person who holds the card may read about it.

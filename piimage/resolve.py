@@ -174,7 +174,7 @@ class _Resolver:
                 trust=spec.ssh.trust,
             ),
             wifi=self.wifi(),
-            shares=tuple(self.share(share, nodes) for share in spec.shares),
+            shares=tuple(self.share(share) for share in spec.shares),
             mpi=Mpi(flavour=spec.mpi.flavour, slots=spec.mpi.slots) if spec.mpi else None,
             domain=spec.domain,
             gateway=spec.network.wired.gateway,
@@ -229,6 +229,7 @@ class _Resolver:
             overlays=tuple(merged.overlays),
             cmdline=tuple(merged.cmdline),
             config_txt=tuple(merged.config_txt),
+            serves=tuple(s.path for s in self.spec.shares if self.server(s) == seat.name),
         )
         return Node(
             number=seat.number,
@@ -240,11 +241,16 @@ class _Resolver:
             cmdline=tuple(seat.entry.cmdline) if seat.entry else (),
         )
 
-    def share(self, share: model.Share, nodes: tuple[Node, ...]) -> Share:
-        server = next((n for n in nodes if n.name == share.server), None)
-        server = server or next(n for n in nodes if n.role.name == share.server)
+    def server(self, share: model.Share) -> str:
+        """The name of the node that `share.server` means: a node, else the one with that role."""
+        places = [seat for seat, _ in self.merged]
+        named = (seat.name for seat in places if seat.name == share.server)
+        return next(named, None) or next(s.name for s in places if s.role == share.server)
+
+    def share(self, share: model.Share) -> Share:
+        owner = share.owner or self.spec.users[0].name
         return Share(
-            path=share.path, server=server.name, owner=share.owner, mode=int(share.mode, 8)
+            path=share.path, server=self.server(share), owner=owner, mode=int(share.mode, 8)
         )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from piimage.cluster import Cluster, SecretRef
+    from piimage.imported_keys import Pin
 
 _HEX_PSK = re.compile(r"[0-9a-fA-F]{64}")
 #: Rounds of sha512crypt for passwords given in clear: about 0.1 s on a laptop, the same on a board at login.
@@ -93,8 +94,8 @@ def wifi_psk(cluster: Cluster, env: Mapping[str, str]) -> str | None:
     return hashlib.pbkdf2_hmac("sha1", secret.encode(), cluster.wifi.ssid.encode(), 4096, 32).hex()
 
 
-def authorized_keys(cluster: Cluster) -> dict[str, tuple[str, ...]]:
-    """User name -> public key lines, from `file:` references and keys written out."""
+def authorized_keys(cluster: Cluster, imported: Mapping[str, Pin]) -> dict[str, tuple[str, ...]]:
+    """User name -> public key lines; `imported` has those of every `gh:NAME` and `lp:NAME`."""
     found = {}
     for user in cluster.users:
         lines: list[str] = []
@@ -103,6 +104,8 @@ def authorized_keys(cluster: Cluster) -> dict[str, tuple[str, ...]]:
                 lines.append(key.value)
             elif key.kind == "file":
                 lines += _key_file(Path(key.value), user.name)
+            else:
+                lines += imported[f"{key.kind}:{key.value}"].keys
         found[user.name] = tuple(dict.fromkeys(lines))
     return found
 

@@ -6,6 +6,7 @@
       id, id.pub           the cluster's own key pair: node 0 and `piimage boot` log in with it
       hosts/NODE{,.pub,-cert.pub}
       passwords.json       hashes made from clear text, kept so that a rebuild gives the same bytes
+      imported_keys.json   ssh keys of gh:NAME and lp:NAME as they were when first asked for
 
 Keys are made once and kept, so that a node burnt anew is known at once. Losing the directory means new
 trust for every card; `export` and `import_` carry it to another machine.
@@ -23,20 +24,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from piimage import keys, state_archive
+from piimage import imported_keys, keys, state_archive
 from piimage.components.contribution import HostKey, Secrets
 from piimage.disk.atomic import replacing, write_bytes, write_errors
 from piimage.errors import StateError, WriteFailedError
+from piimage.progress import Quiet
 from piimage.secrets import authorized_keys, password_hashes, wifi_psk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from piimage.cluster import Cluster
+    from piimage.imported_keys import Pin
+    from piimage.progress import Progress
 
 VERSION = 1
 #: What every state has; the rest is made where it is missing.
 _ALWAYS = ("state.json", "ca", "ca.pub", "id", "id.pub")
+_IMPORTED = "imported_keys.json"
 _RESTORE = "bring it back from a backup with `piimage state import FILE`"
 
 
@@ -51,10 +56,13 @@ class State:
 
     path: Path
 
-    def secrets(self, cluster: Cluster, env: Mapping[str, str]) -> Secrets:
-        """Everything that stamps need, made where it is missing.
+    def secrets(
+        self, cluster: Cluster, env: Mapping[str, str], progress: Progress | None = None
+    ) -> Secrets:
+        """Everything that stamps need, made or fetched where it is missing.
 
-        Raises `ConfigError` when a reference of cluster.yaml leads nowhere.
+        Raises `ConfigError` when a reference of cluster.yaml leads nowhere, and `FetchError` when keys of
+        `gh:` or `lp:` that were never fetched cannot be had.
         """
         with self._locked():
             ca = self._ca()
@@ -64,6 +72,8 @@ class State:
             }
             passwords = password_hashes(cluster, env, self._known_hashes())
             self._write("passwords.json", json.dumps(passwords, indent=1, sort_keys=True).encode())
+            wanted = imported_keys.names(cluster)
+            pins = imported_keys.ensure(self.path / _IMPORTED, wanted, env, progress or Quiet())
             return Secrets(
                 host_keys=hosts,
                 ca_public=self._read("ca.pub").decode().strip(),
@@ -71,8 +81,18 @@ class State:
                 cluster_private=self._read("id"),
                 passwords=passwords,
                 psk=wifi_psk(cluster, env),
-                authorized_keys=authorized_keys(cluster),
+                authorized_keys=authorized_keys(cluster, pins),
             )
+
+    def refresh(
+        self, cluster: Cluster, env: Mapping[str, str], progress: Progress
+    ) -> tuple[dict[str, Pin], dict[str, Pin]]:
+        """Ask again for the keys of every `gh:` and `lp:` name, all or none; what was pinned, and what is now."""
+        with self._locked():
+            before = imported_keys.read(self.path / _IMPORTED)
+            pins = imported_keys.fetch(imported_keys.names(cluster), env, progress)
+            imported_keys.write(self.path / _IMPORTED, pins)
+        return before, pins
 
     def check(self) -> str:
         """The name of the cluster that this state is of; raises `StateError` unless it is whole and ours to read."""

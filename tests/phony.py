@@ -116,6 +116,8 @@ ROOT: dict[str, Node] = {
         "Include /etc/ssh/sshd_config.d/*.conf\nX11Forwarding yes\nUsePAM yes\n"
     ),
     "/etc/ssh/sshd_config.d": Node(None, 0o755),
+    "/etc/ssh/ssh_config": _file("Include /etc/ssh/ssh_config.d/*.conf\nHost *\n"),
+    "/etc/ssh/ssh_config.d": Node(None, 0o755),
     "/etc/chrony/chrony.conf": _file("pool 2.debian.pool.ntp.org iburst\nmakestep 1 3\n"),
     "/etc/cloud/cloud.cfg": _file("users:\n  - default\ndisable_root: true\n"),
     "/etc/cloud/cloud.cfg.d": Node(None, 0o755),

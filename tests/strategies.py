@@ -125,8 +125,27 @@ def nodes(draw: st.DrawFn, room: int, *, wifi: bool) -> Any:
 
 
 @st.composite
-def clusters(draw: st.DrawFn) -> dict[str, Any]:
-    """The data of a valid cluster.yaml that needs neither environment nor files."""
+def shares(draw: st.DrawFn, nodes_: Any) -> list[dict[str, Any]]:
+    """Up to three shares of any node, at paths whose units' names need escapes."""
+    if isinstance(nodes_, dict):
+        names = [nodes_["name"].replace("{n}", str(n)) for n in range(nodes_["count"])]
+    else:
+        names = [node["name"] for node in nodes_]
+    places = ["/srv/cluster", "/srv/a-b.c", "/mnt/x@1+2/deep", "/opt/data_set"]
+    optional = {
+        "server": st.sampled_from(["head", *names]),
+        "owner": st.just("root"),
+        "mode": st.sampled_from(["0755", "2775", "1777"]),
+    }
+    return [
+        {"path": path, **draw(st.fixed_dictionaries({}, optional=optional))}
+        for path in draw(st.lists(st.sampled_from(places), max_size=3, unique=True))
+    ]
+
+
+@st.composite
+def clusters(draw: st.DrawFn, *, shared: bool = False) -> dict[str, Any]:
+    """The data of a valid cluster.yaml that needs neither environment nor files, perhaps with shares."""
     subnet = draw(subnets())
     wifi = draw(st.none() | wifis())
     low, high = int(subnet.network_address) + 1, int(subnet.broadcast_address) - 1
@@ -146,11 +165,18 @@ def clusters(draw: st.DrawFn) -> dict[str, Any]:
         "domain": st.sampled_from(["lab.internal", "cluster"]),
         "root": st.builds(dict, password=st.just("locked")),
         "ssh": st.fixed_dictionaries(
-            {}, optional={"password_authentication": st.booleans(), "x11_forwarding": st.booleans()}
+            {},
+            optional={
+                "password_authentication": st.booleans(),
+                "x11_forwarding": st.booleans(),
+                "trust": st.sampled_from(["star", "mesh"]),
+            },
         ),
         "time": st.builds(dict, servers=st.lists(st.sampled_from(["pool.ntp.org", "10.0.0.1"]))),
         "roles": st.just({"head": {"target": "graphical"}}) | st.just({"worker": {}}),
     }
+    if shared:
+        optional["shares"] = shares(found["nodes"])
     return {**found, **draw(st.fixed_dictionaries({}, optional=optional))}
 
 

@@ -82,13 +82,22 @@ def _quoted(path: Path) -> str:
     return '"' + str(path.resolve()).replace("%", "%%") + '"'
 
 
-def program(users: Sequence[str], checks: Sequence[Check], limit: float) -> bytes:
-    """The text that the guest's python3 runs; `limit` is for cloud-init and for the system to come to rest."""
+def program(
+    users: Sequence[str], checks: Sequence[Check], limit: float, *, alone: bool = True
+) -> bytes:
+    """The text that the guest's python3 runs; `limit` is for cloud-init and for the system to come to rest.
+
+    A node that runs `alone` is not asked what needs the others.
+    """
     source = files("piimage.boot").joinpath("inside.py").read_text(encoding="utf-8")
     request = {
         "users": list(users),
         "limit": limit,
-        "checks": [{"name": c.name, "argv": list(c.argv), "user": c.user} for c in checks],
+        "checks": [
+            {"name": c.name, "argv": list(c.argv), "user": c.user}
+            for c in checks
+            if not (alone and c.needs_cluster)
+        ],
     }
     return (
         f"SOURCE = {source!r}\nTASK = 'facts'\nREQUEST = {request!r}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -66,3 +67,25 @@ def import_(
 
     made = state.import_(load(cluster, progress_for()), file)
     print(f"unpacked to {made.path}")  # noqa: T201 -- cli prints
+
+
+@app.command()
+def refresh(*, cluster: _Source = Path("cluster.yaml")) -> None:
+    """Ask GitHub and Launchpad again for the keys of `gh:` and `lp:` names; all of them, or nothing changes.
+
+    Example: piimage state refresh
+    """
+    from piimage import state  # noqa: PLC0415 -- start-up time
+    from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+
+    progress = progress_for()
+    found = load(cluster, progress)
+    before, now = state.open_state(found).refresh(found, os.environ, progress)
+    for name, pin in now.items():
+        old = set(before[name].keys) if name in before else set()
+        added, gone = len(set(pin.keys) - old), len(old - set(pin.keys))
+        count = f"{len(pin.keys)} key{'s' * (len(pin.keys) != 1)}"
+        print(f"{name}: {count}, {added} new, {gone} gone")  # noqa: T201 -- cli prints
+    if not now:
+        print("no `gh:` or `lp:` names in `ssh_keys`")  # noqa: T201 -- cli prints

@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A promise that can be asked of a running node: `argv` must exit 0 and print `expect` (a regex)."""
+    """A promise that can be asked of a running node: `argv` must exit 0 and print `expect` (a regex).
+
+    `needs_cluster` is set where the answer depends on other nodes: a node that runs alone is not asked.
+    """
 
     name: str
     argv: tuple[str, ...]
     expect: str = ""
     user: str | None = None
+    needs_cluster: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

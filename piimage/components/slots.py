@@ -24,6 +24,7 @@ HOST_CERTIFICATE = f"{HOST_KEY}-cert.pub"
 HOSTS = "/etc/hosts"
 KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 NODES = "/etc/piimage/nodes"
+SSH_CONFIG = "/etc/ssh/ssh_config.d/10-piimage.conf"
 
 #: Longest host name (RFC 1123), and room for an address, a separator or two and a key of its own.
 _NAME, _ADDRESS, _PUBLIC_KEY = 63, 15, 100
@@ -52,6 +53,19 @@ def known_hosts(cluster: Cluster) -> Slot:
 def nodes(cluster: Cluster) -> Slot:
     """/etc/piimage/nodes: one name per line."""
     return Slot(grown(16 * _KIB, (_NAME + 1) * len(cluster.nodes)), mode=0o644)
+
+
+def ssh_config(cluster: Cluster) -> Slot:
+    """The ssh client's settings: every name once, and the same few lines after them."""
+    names = _ADDRESS + 2 * _NAME + len(cluster.domain or "") + 4
+    return Slot(grown(16 * _KIB, names * len(cluster.nodes)), mode=0o644)
+
+
+def cluster_key(user: User) -> tuple[str, Slot, Slot]:
+    """The path of the cluster's private key in a user's home, its slot, and that of the public half."""
+    private = Slot(4 * _KIB, uid=user.uid, gid=user.gid)
+    public = Slot(4 * _KIB, mode=0o644, uid=user.uid, gid=user.gid)
+    return f"{user.home}/.ssh/id_cluster", private, public
 
 
 def user_data(cluster: Cluster) -> Slot:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from piimage.spec.source import Document
 
 #: Fields at the top that wait for later work; take a name out when its component is there.
-WAITING = ("shares", "mpi", "overlays", "stress", "wolfram", "blinkt")
+WAITING = ("mpi", "overlays", "stress", "wolfram", "blinkt")
 #: The same in roles, nodes and profiles.
 WAITING_TRAITS = ("overlays",)
 
@@ -47,13 +47,3 @@ def _waiting(spec: model.Spec) -> Iterator[tuple[FieldPath, str]]:
             yield (*path, "base"), "a base from a URL"
     if spec.network.wired.gateway is not None:
         yield ("network", "wired", "gateway"), "`gateway`"
-    if spec.ssh.trust == "mesh":
-        yield ("ssh", "trust"), "`trust: mesh`"
-    yield from _imported_keys(spec)
-
-
-def _imported_keys(spec: model.Spec) -> Iterator[tuple[FieldPath, str]]:
-    for number, user in enumerate(spec.users):
-        for index, key in enumerate(user.ssh_keys):
-            if key.kind in {"gh", "lp"}:
-                yield ("users", number, "ssh_keys", index), f"{shown(key.kind + ':')} in `ssh_keys`"

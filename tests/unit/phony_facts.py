@@ -159,6 +159,7 @@ def _files() -> dict[str, FileFact]:
         "/etc/vconsole.conf": link("default/keyboard"),
         "/etc/console-setup/cached_setup_keyboard.sh": text("#!/bin/sh\n", 0o755),
         "/etc/ssh/sshd_config": text("Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n"),
+        "/etc/ssh/ssh_config": text("Include /etc/ssh/ssh_config.d/*.conf\nHost *\n"),
         "/etc/chrony/chrony.conf": text(CHRONY),
         "/etc/default/chrony": text('# options\nDAEMON_OPTS="-F 1"\n'),
         "/etc/kernel/postinst.d/z50-raspi-firmware": text(HOOK, 0o755),
@@ -286,6 +287,20 @@ def raspios() -> Facts:
         "lightdm.service": service("lightdm.service", alias=("display-manager.service",)),
     }
     return replace(base, files=files, units=units, rpi_issue="Raspberry Pi reference 2025-12-04")
+
+
+def with_nfs(facts: Facts | None = None) -> Facts:
+    """A base (`debian()`) with nfs-kernel-server and nfs-common."""
+    base = facts or debian()
+    names = ("nfs-server.service", "nfs-client.target", "rpcbind.service", "nfs-blkmap.service")
+    static = ("rpc-statd.service", "rpc-statd-notify.service")
+    units = {
+        **{name: service(name, enabled=True) for name in names},
+        **{name: Unit(path=f"/usr/lib/systemd/system/{name}") for name in static},
+        "rpcbind.socket": service("rpcbind.socket", wanted_by="sockets.target", enabled=True),
+    }
+    with_conf = with_files(base, {"/etc/nfs.conf": text("[nfsd]\n# vers3=y\n")})
+    return replace(with_conf, units={**base.units, **units})
 
 
 def with_files(facts: Facts, files: dict[str, FileFact]) -> Facts:

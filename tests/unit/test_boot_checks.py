@@ -129,6 +129,17 @@ def test_a_baked_machine_id_is_not_the_nodes_own():
     assert verdict(RECORDED, baked=RECORDED["host"]["machine_id"])["machine id"].ok is False
 
 
+def test_what_needs_the_other_nodes_is_not_asked_of_one_alone():
+    asked = (Check(name="share", argv=("ls", "/srv"), expect="x", needs_cluster=True),)
+
+    alone = verdict(RECORDED, asked=asked)["plan: share"]
+    answer = {"name": "share", "status": 124, "stdout": "", "stderr": "no end within 120 s"}
+    together = verdict(changed("checks", to=[answer]), asked=asked)["plan: share"]
+
+    assert (alone.ok, alone.found) == (None, "not asked: needs the other nodes")
+    assert together.ok is False
+
+
 def test_without_sudo_it_is_said_what_was_not_asked():
     facts = changed("root", to=None)
     facts["secrets"] = None

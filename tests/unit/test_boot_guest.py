@@ -128,6 +128,17 @@ def test_a_dead_machine_is_not_asked_again(access, ssh):
         guest.ask(access, b"x", Machine(running=False), reach=1000, limit=10)
 
 
+def test_a_node_alone_is_not_asked_what_needs_the_others():
+    asked = [Check(name="own", argv=("a",)), Check(name="all", argv=("b",), needs_cluster=True)]
+
+    alone = guest.program([], asked, 5).decode()
+    together = guest.program([], asked, 5, alone=False).decode()
+
+    assert "'own'" in alone
+    assert "'all'" not in alone
+    assert "'all'" in together
+
+
 def test_the_program_is_whole_and_runs_with_any_python(tmp_path):
     """Sent as it is, with a question that every machine can answer."""
     text = guest.program(["it's", 'a "b"'], [Check(name="n", argv=("echo", "'\"\\"))], 5).decode()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import signal
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
+from piimage import keys
 from piimage.bases.importing import import_base
 from piimage.bases.store import Store
 from piimage.cli.main import main
 from piimage.progress import Quiet
 
+KEY = " ".join(keys.generate("ada")[1].split()[:2])
 YAML = """\
 version: 1
 name: abacus
@@ -63,6 +69,24 @@ def piimage(home, cache, monkeypatch, capsys):
         return done
 
     return run
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving(directory):
+    """The URL of a server that shows the files of a directory."""
+    handler = functools.partial(Files, directory=str(directory))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def untouched(home):
@@ -212,6 +236,27 @@ def test_state_there_and_back(piimage, home):
     (home / "cluster.state").rename(home / "old")
     assert piimage("state", "import", "copy.tar").returncode == 0
     assert (home / "cluster.state/ca").read_bytes() == before
+
+
+def test_state_refresh(piimage, home):
+    nothing = piimage("state", "refresh")
+    (home / "cluster.yaml").write_text(YAML.replace("uid: 1000,", "uid: 1000, ssh_keys: [gh:ada],"))
+    site = home / "site"
+    site.mkdir()
+    (site / "ada.keys").write_text(f"{KEY}\n")
+    with serving(site) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("no_proxy", "*")
+        patch.setenv("PIIMAGE_GITHUB_URL", url)
+        first, again = piimage("state", "refresh"), piimage("state", "refresh")
+        (site / "ada.keys").unlink()
+        unknown = piimage("state", "refresh")
+
+    assert (nothing.returncode, nothing.stdout) == (0, "no `gh:` or `lp:` names in `ssh_keys`\n")
+    assert (first.returncode, first.stdout) == (0, "gh:ada: 1 key, 1 new, 0 gone\n")
+    assert again.stdout == "gh:ada: 1 key, 0 new, 0 gone\n"
+    assert unknown.returncode == 2
+    assert "error: GitHub knows no `ada`" in unknown.stderr
+    assert KEY in (home / "cluster.state/imported_keys.json").read_text()
 
 
 def test_state_of_a_wrong_cluster_yaml(piimage, home):

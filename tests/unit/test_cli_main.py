@@ -18,6 +18,7 @@ from piimage import __version__, errors
 from piimage.cli import main as cli
 from piimage.errors import (
     ConfigError,
+    FetchError,
     ImageError,
     MissingToolError,
     PiimageError,
@@ -35,6 +36,7 @@ CODES = {
     ToolFailedError: 1,
     ImageError: 1,
     StateError: 1,
+    FetchError: 1,
     ConfigError: 2,
     UnsupportedError: 2,
     MissingToolError: 3,

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 
 from piimage import plan
 from piimage.components import slots
-from piimage.delta import File
+from piimage.components.unit_text import unit_name
+from piimage.delta import Directory, File
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import strategies
@@ -24,8 +25,8 @@ slow = settings(max_examples=20, deadline=None, suppress_health_check=[HealthChe
 
 
 def base():
-    """A desktop base with all time zones, so that nothing that validates is beyond it."""
-    facts = phony.raspios()
+    """A desktop base with NFS and all time zones, so that nothing that validates is beyond it."""
+    facts = phony.with_nfs(phony.raspios())
     return replace(facts, timezones=ZONES | facts.timezones)
 
 
@@ -48,7 +49,7 @@ def takes_uid_of_pi(data):
     return any(user["uid"] == 1000 for user in data["users"])
 
 
-valid = strategies.clusters().filter(lambda data: not takes_uid_of_pi(data))
+valid = strategies.clusters(shared=True).filter(lambda data: not takes_uid_of_pi(data))
 
 
 @slow
@@ -103,3 +104,19 @@ def test_visudo_accepts_what_every_cluster_gives(data, tmp_path_factory):
     done = subprocess.run(["visudo", "-c", "-f", file], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@slow
+@given(valid)
+def test_every_share_is_exported_once_and_mounted_by_all_others(data):
+    cluster, variants, _ = planned(data)
+
+    for share in cluster.shares:
+        mount = f"/etc/systemd/system/{unit_name(share.path, '.mount')}"
+        for node in cluster.nodes:
+            delta = variants[node.role].delta.entries
+            exports = delta.get("/etc/exports.d/piimage.exports")
+            exported = exports is not None and f"{share.path} ".encode() in exports.content
+            assert exported is (node.name == share.server)
+            assert (mount in delta) is (node.name != share.server)
+            assert isinstance(delta[share.path], Directory)

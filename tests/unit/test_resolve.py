@@ -110,6 +110,19 @@ def test_what_differs_in_identity_only_shares_a_role(write):
     assert len(resolve.load(write(text), env={}).cluster.roles) == 2
 
 
+def test_a_server_has_a_role_of_its_own_and_shares_have_the_first_user_as_owner(write):
+    text = SMALL + "shares: [{path: /srv/a}, {path: /srv/b, server: node2, owner: root}]\n"
+
+    cluster = resolve.load(write(text), env={}).cluster
+
+    assert [node.role.serves for node in cluster.nodes] == [("/srv/a",), (), ("/srv/b",)]
+    assert [role.name for role in cluster.roles] == ["head", "worker", "worker"]
+    assert [(share.server, share.owner) for share in cluster.shares] == [
+        ("node0", cluster.users[0].name),
+        ("node2", "root"),
+    ]
+
+
 def test_provenance_names_file_profile_or_default(write, tmp_path):
     profile = tmp_path / "profiles/role/worker.yaml"
     profile.parent.mkdir(parents=True)

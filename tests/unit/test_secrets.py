@@ -10,6 +10,7 @@ import pytest
 
 from piimage.cluster import KeyRef, SecretRef, Wifi
 from piimage.errors import ConfigError
+from piimage.imported_keys import Pin
 from piimage.secrets import authorized_keys, password_hashes, reveal, wifi_psk
 
 SECRET = "hunter2 and some more"
@@ -174,7 +175,9 @@ def test_keys_from_files_and_lines(tmp_path):
     path.write_text(f"# mine\n\n  # also mine\n{LINE}\r\n  {LINE}2  \n")
     cluster = cluster_with(keys=(KeyRef("file", str(path)), KeyRef("key", LINE), KeyRef("gh", "x")))
 
-    assert authorized_keys(cluster) == {"federico": (LINE, f"{LINE}2")}
+    pins = {"gh:x": Pin((f"{LINE}3", LINE), "2026-11-25T10:00:00Z"), "lp:y": Pin(("y",), "")}
+
+    assert authorized_keys(cluster, pins) == {"federico": (LINE, f"{LINE}2", f"{LINE}3")}
 
 
 @pytest.mark.parametrize(
@@ -191,4 +194,4 @@ def test_a_key_file_that_is_none(tmp_path, content, words):
         path.write_bytes(content)
 
     with pytest.raises(ConfigError, match=words):
-        authorized_keys(cluster_with(keys=(KeyRef("file", str(path)),)))
+        authorized_keys(cluster_with(keys=(KeyRef("file", str(path)),)), {})

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _SYSTEM = frozenset(
     "bin boot dev etc lib lib32 lib64 libx32 lost+found proc root run sbin sys tmp usr var".split()
 )
+#: A unit's name has 255 characters at most (systemd.unit(5)), with `.automount` and without the first `/`.
+_MAX_PATH = 246
 
 
 def check(draft: Draft, places: Sequence[Seat]) -> None:
@@ -52,6 +54,10 @@ def _inside(path: str, parent: str) -> bool:
 
 
 def _place(draft: Draft, where: FieldPath, path: str, homes: dict[str, str]) -> None:
+    if len(path) + 3 * sum(map(path.count, "-+@")) > _MAX_PATH:
+        message = f"{shown(path)} is too long: systemd names a mount after its path"
+        hint = f"up to {_MAX_PATH} characters, of which `-`, `+` and `@` count four times"
+        draft.error(where, message, hint, "long-path")
     if path.split("/")[1] in _SYSTEM:
         message = f"{shown(path)} lies in a system directory, which a mount would hide"
         draft.error(where, message, "for example `/srv/cluster`", "system-path")
@@ -59,7 +65,7 @@ def _place(draft: Draft, where: FieldPath, path: str, homes: dict[str, str]) -> 
         message = "`/home` holds the users' own files, which a mount would hide"
         draft.error(where, message, "for example `/srv/cluster`", "system-path")
     for home, name in homes.items():
-        if path == home or _inside(home, path + "/"):
+        if _inside(home, path):
             message = f"{shown(path)} would hide the home directory of {shown(name)}"
             draft.error(
                 where, message, "share a directory below it, or `/srv/cluster`", "home-path"
