@@ -22,6 +22,8 @@ __all__ = ["Live", "Plain", "colour_wanted", "human", "progress_for"]
 _EVERY = 15.0
 #: Where a terminal does not say how large it is (serial lines).
 _COLUMNS, _ROWS = 80, 24
+#: Columns left free for the `^C` that a terminal echoes, which would wrap, and the cursor.
+_ECHO = 3
 #: To the start of the line, and nothing left on it (ECMA-48 EL).
 _CLEAR = "\r\x1b[K"
 
@@ -166,7 +168,7 @@ class Live(Plain):
         size = os.get_terminal_size(sys.stderr.fileno())
         columns, most = size.columns or _COLUMNS, max(1, (size.lines or _ROWS) - 1)
         indent = "  " * (len(self._open) - 1)
-        rows = [f"{indent}{row}"[: columns - 1] for row in shown.rows(most)]
+        rows = [f"{indent}{row}"[: columns - _ECHO] for row in shown.rows(most)]
         self._write(self._erased() + "\n".join(rows))
         self._height = len(rows)
 

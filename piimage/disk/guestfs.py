@@ -7,16 +7,18 @@ forced, the network stays off, and the appliance sees nothing but the one scratc
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from piimage.errors import ImageError, MissingToolError, ToolFailedError, WriteFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from piimage.progress import Progress, Task
 
@@ -84,7 +86,8 @@ class Appliance:
 
     def call(self, name: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 -- guestfs is untyped
         """Call a libguestfs function by its Python name; its failure becomes an `ImageError`."""
-        return _call(getattr(self._handle, name), *args, **kwargs)
+        with _interruptible(self._handle):
+            return _call(getattr(self._handle, name), *args, **kwargs)
 
     def script(self, script: str) -> str:
         """Run a shell script in the appliance (not in the guest); the image is mounted at `/sysroot`.
@@ -140,8 +143,12 @@ def _start(image: Path, readonly: bool, task: Task, settings: str | None) -> Any
             "unsafe"  # a scratch copy: fsynced on the host before it gets its name
         )
     try:
-        handle.add_drive_opts(str(image), **options)
-        handle.launch()
+        with _interruptible(handle):
+            handle.add_drive_opts(str(image), **options)
+            handle.launch()
+    except KeyboardInterrupt:
+        handle.close()
+        raise
     except RuntimeError as error:
         handle.close()
         raise ToolFailedError(
@@ -149,6 +156,36 @@ def _start(image: Path, readonly: bool, task: Task, settings: str | None) -> Any
             hint="`libguestfs-test-tool` shows why; on Ubuntu the kernel in /boot must be readable",
         ) from error
     return handle
+
+
+@contextmanager
+def _interruptible(handle: Any) -> Iterator[None]:  # noqa: ANN401 -- guestfs is untyped
+    """Ctrl-C and SIGTERM end the appliance, and are raised when libguestfs has returned.
+
+    Raised within one of its callbacks, where Python would, they are printed by the binding and lost, and what
+    is left of them is a launch that failed.
+    """
+    came: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        came.append(number)
+        with suppress(RuntimeError, ProcessLookupError):
+            os.kill(handle.get_pid(), signal.SIGKILL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = [number for number, handler in before.items() if callable(handler)]
+    for number in caught:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])
+        if came:
+            raise KeyboardInterrupt
 
 
 def _module() -> Any:  # noqa: ANN401 -- guestfs has no stubs

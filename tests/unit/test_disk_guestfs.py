@@ -1,0 +1,99 @@
+"""Signals during calls of libguestfs; a handle of ours plays it, and loses exceptions as its binding does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from piimage.disk import guestfs
+from piimage.disk.guestfs import Appliance
+from piimage.progress import Quiet
+
+
+class Handle:
+    """Sends `number` to this process in the middle of the call `when`."""
+
+    def __init__(self, number, when):
+        self.number, self.when = number, when
+        self.callbacks = []
+        self.lost = []
+        self.closed = False
+        self.qemu = subprocess.Popen(["sleep", "60"])
+
+    def __getattr__(self, name):
+        def call(*_args, **_kwargs):
+            return 0 if name != self.when else self.interrupted()
+
+        return call
+
+    def set_event_callback(self, callback, _events):
+        self.callbacks.append(callback)
+
+    def interrupted(self):
+        os.kill(os.getpid(), self.number)
+        for callback in self.callbacks:
+            try:
+                callback(0, 0, "booting", [0, 0, 1, 2])
+            except BaseException as error:  # noqa: BLE001 -- the binding prints and goes on
+                self.lost.append(error)
+        self.qemu.wait(10)
+        raise RuntimeError("guestfs_launch failed")
+
+    def get_pid(self):
+        return self.qemu.pid
+
+    def debug(self, *_):
+        return "0"
+
+    def close(self):
+        self.closed = True
+        self.qemu.kill()
+        self.qemu.wait()
+
+
+@pytest.fixture
+def handle(monkeypatch, tmp_path):
+    made = []
+
+    def prepare(number, when):
+        def new(**_):
+            made.append(Handle(number, when))
+            return made[-1]
+
+        module = SimpleNamespace(
+            GuestFS=new, EVENT_APPLIANCE=1, EVENT_LIBRARY=2, EVENT_WARNING=4, EVENT_PROGRESS=8
+        )
+        monkeypatch.setattr(guestfs, "_module", lambda: module)
+        return made
+
+    monkeypatch.delenv("LIBGUESTFS_BACKEND_SETTINGS", raising=False)
+    monkeypatch.setattr(guestfs, "_kvm_known_bad", lambda: False)
+    monkeypatch.setattr(guestfs, "_kvm_mark", lambda: tmp_path / "mark")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield prepare
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["launch", "tar_in"])
+def test_an_interrupt_ends_the_appliance_and_is_not_lost(handle, tmp_path, number, when):
+    made = handle(number, when)
+    handlers = signal.getsignal(number)
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Appliance(tmp_path / "image", progress=Quiet()) as appliance,
+    ):
+        appliance.call("tar_in", "x", "/")
+
+    assert [(one.lost, one.closed, one.qemu.returncode) for one in made] == [([], True, -9)]
+    assert not (tmp_path / "mark").exists()  # KVM is not to blame
+    assert signal.getsignal(number) is handlers
