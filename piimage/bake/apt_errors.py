@@ -40,10 +40,11 @@ def unresolved(said: Result, wanted: Mapping[str, str], base: Base) -> PiimageEr
     unknown = _UNKNOWN.search(said.stderr.decode(errors="replace"))
     if unknown:
         name = unknown["name"] or unknown["virtual"] or unknown["version"]
-        kind = "only as a virtual package" if unknown["virtual"] else "not"
+        what = f"there is no {shown(name)}"
+        if unknown["virtual"]:
+            what = f"{shown(name)} is only a virtual package"
         return ConfigError(
-            f"there is {kind} {shown(name)} in the package archive of base `{base.name}`; "
-            f"{wanted.get(name, 'a profile')} asks for it",
+            f"{what} in the package archive of base `{base.name}`; {wanted.get(name, 'a profile')} asks for it",
             hint="correct its name, or map it in profiles/packages/ beside cluster.yaml",
         )
     words = _telling([*said.text.splitlines(), *said.stderr.decode(errors="replace").splitlines()])

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
 from piimage.bake.engine import ENVIRONMENT, follow
+from piimage.bake.firmware import bring_back, take_out
 from piimage.bases import namespace
-from piimage.disk import ext4
+from piimage.disk import ext4, fat
 from piimage.errors import ToolFailedError
 from piimage.run import find, process
 
@@ -56,6 +58,11 @@ class ChrootEngine:
             (packages / path.name).hardlink_to(path)
         script = job.scratch / "script"
         script.write_bytes(job.script)
+        firmware = job.scratch / "firmware"
+        firmware.mkdir()
+        before: Mapping[str, str] = {}
+        if job.firmware is not None:
+            before = take_out(job.image, job.firmware.start, firmware)
         with (
             progress.step("installing in a chroot") as task,
             as_file(files("piimage.bake")) as ours,
@@ -63,14 +70,22 @@ class ChrootEngine:
         ):
             (job.scratch / "native.sh").write_bytes((ours / "native.sh").read_bytes())
             argv = [*self.prefix, "sh", str(ours / "chroot.sh")]
-            env = self._environment(job, mount, packages, script)
+            env = {
+                **self._environment(job, mount, packages, script),
+                "NOSYNC": str(ours / "nosync.py"),
+                "FIRMWARE": str(firmware) if job.firmware else "",
+            }
             with process(argv, env=env) as child:
                 assert child.stdout is not None  # noqa: S101 -- process() pipes it
                 follow(child.stdout, log, task)
                 status = child.wait()
         if status != 0:
             raise ToolFailedError(f"the script in the chroot ended with exit status {status}")
-        with progress.step("checking the file system"):
+        with progress.step("checking the file systems"):
+            if job.firmware is not None and bring_back(
+                job.image, job.firmware.start, firmware, before
+            ):
+                fat.check(job.image, job.firmware.start)
             ext4.check(job.image, job.root.start)
 
     def _environment(self, job: Job, mount: str, packages: Path, script: Path) -> Mapping[str, str]:
@@ -93,5 +108,7 @@ class ChrootEngine:
             "DPKG": f"dpkg/{job.architecture}",
             "REPLACED": " ".join(path.name.partition("_")[0] for path in job.packages),
             "ENVIRONMENT": " ".join(shlex.quote(f"{k}={v}") for k, v in ENVIRONMENT.items()),
+            "PYTHON": sys.executable,
+            "PLACE": job.firmware_mount,
             "QEMU_CPU": self.cpu,
         }

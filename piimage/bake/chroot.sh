@@ -2,6 +2,8 @@
 #   IMAGE, OFFSET, SIZE   the raw image and where its root file system lies, in bytes
 #   MOUNT                 `kernel` (loop device) or `fuse` (fuse2fs)
 #   WORK                  an empty directory of ours
+#   FIRMWARE, PLACE       the directory with the firmware partition's files and where the guest has them, or nothing
+#   PYTHON, NOSYNC        a python3 of this machine's and nosync.py
 #   PACKAGES, SCRIPT      the directory of package files, the script to run
 #   NATIVE, TRIPLET, LOADER, DPKG, REPLACED   native tools or nothing (see native_copy.py); packages about to be replaced
 set -eu
@@ -46,6 +48,7 @@ mkdir -p "$root/run/lock" "$root/run/piimage/packages"
 mount --bind "$PACKAGES" "$root/run/piimage/packages"
 mount -o remount,bind,ro "$root/run/piimage/packages"
 cp "$SCRIPT" "$root/run/piimage/script"
+[ -z "$FIRMWARE" ] || [ ! -d "$root$PLACE" ] || mount --bind "$FIRMWARE" "$root$PLACE"
 
 # 3. Native tools, on PATH and over the guest's own programs: mounts, so that the image knows nothing of them.
 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -66,7 +69,7 @@ unshare --net --uts --ipc --pid --fork --kill-child --mount-proc="$root/proc" sh
 	hostname "$1" 2>/dev/null || :
 	shift
 	exec "$@"
-' inside "$name" chroot "$root" /usr/bin/env -i PATH="$path" $ENVIRONMENT /bin/sh /run/piimage/script \
+' inside "$name" "$PYTHON" -I "$NOSYNC" chroot "$root" /usr/bin/env -i PATH="$path" $ENVIRONMENT /bin/sh /run/piimage/script \
 	</dev/null || status=$?
 
 # 5. Out again: everything on the disk, and nothing mounted.

@@ -210,11 +210,9 @@ def _layer_data(layer: Layer) -> dict[str, Any]:
 
 
 def _shown(package: Package) -> dict[str, Any]:
-    """Fields in the order of the class, text that YAML might take for a number quoted, defaults left out."""
-    data = {name: value for name, value in asdict(package).items() if value not in (False, None)}
+    """Fields in the order of the class, defaults left out."""
     return {
-        name: _Quoted(value) if name in ("version", "sha256", "replaces") else value
-        for name, value in data.items()
+        n: value for n, value in asdict(package).items() if value is not False and value is not None
     }
 
 
@@ -227,12 +225,6 @@ class _Line(list[Any]):
 
     def __init__(self, items: Iterable[Any]) -> None:
         super().__init__(items)
-
-
-class _Quoted(str):
-    """Text in quotes."""
-
-    __slots__ = ()
 
 
 class _Dumper(yaml.SafeDumper):
@@ -248,6 +240,10 @@ _Dumper.add_representer(
 _Dumper.add_representer(
     _Line, lambda d, row: d.represent_sequence("tag:yaml.org,2002:seq", row, flow_style=True)
 )
+# What begins with a digit is quoted, lest somebody's YAML takes a hash for a number.
 _Dumper.add_representer(
-    _Quoted, lambda d, text: d.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
+    str,
+    lambda d, text: d.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text[:1].isalpha() else '"'
+    ),
 )

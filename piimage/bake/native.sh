@@ -16,6 +16,9 @@ done
 for file in "$native/$DPKG"/*; do
 	[ ! -f "$file" ] || ln -s "../native/$DPKG/${file##*/}" "$tools/${file##*/}"
 done
+# What an initramfs gets comes from PATH, so there PATH is the guest's.
+printf '#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin exec /usr/sbin/update-initramfs "$@"\n' >"$tools/update-initramfs"
+chmod 755 "$tools/update-initramfs"
 # Over the guest's own: for scripts that name an interpreter or set a PATH. Not where a package is about to put
 # another file in that place, and only programs that merely work on files, since others get copied into an initramfs.
 for package in bash coreutils cpio dash diffutils dpkg dracut-install findutils grep gzip mawk perl-base sed tar xz-utils zstd; do

@@ -9,12 +9,12 @@ name servers of the Wi-Fi, chrony as time server and client.
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage.bases import archive, namespace
+from piimage.bases.foreign import refuse_foreign_programs
 from piimage.bases.native import TREE_PATH, NativeTools, hook, native_tools
 from piimage.disk.sparse import allocated_bytes
 from piimage.errors import ToolFailedError
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from piimage.bases.cache import Cache
     from piimage.progress import Progress
 
-#: Where an ELF header names its machine, and what stands there for x86-64 (elf(5), EM_X86_64 = 62).
-_E_MACHINE, _X86_64 = 18, b"\x3e\0"
-_ZSTD = b"\x28\xb5\x2f\xfd"
 MIB = 1 << 20
 #: Partition 1 starts here, as on Raspberry Pi's own images: cards erase in 4 MiB.
 FIRMWARE_START = 4 * MIB
@@ -121,22 +118,8 @@ def build_tree(suite: str, scratch: Path, *, cache: Cache, progress: Progress) -
         if not packed:
             raise ToolFailedError("no initramfs was generated for the firmware partition")
         for initramfs in packed:
-            _refuse_foreign_programs(initramfs)
+            refuse_foreign_programs(initramfs.name, initramfs.read_bytes())
     return Tree(root, scratch / "firmware", prefix)
-
-
-def _refuse_foreign_programs(initramfs: Path) -> None:
-    """Raise `ToolFailedError` if a native tool was copied into the initramfs: it would stop every boot."""
-    # An uncompressed cpio archive (modules, firmware) comes before the compressed one (initramfs-tools 0.146).
-    packed = initramfs.read_bytes()
-    start = packed.find(_ZSTD, max(packed.find(b"TRAILER!!!"), 0))
-    if start < 0:
-        raise ToolFailedError(f"the initramfs `{initramfs.name}` is not packed with zstd")
-    content = packed[:start] + run(["zstd", "-dc"], stdin=packed[start:]).stdout
-    for found in re.finditer(rb"\x7fELF[\x01\x02]\x01\x01", content):
-        machine = content[found.start() + _E_MACHINE : found.start() + _E_MACHINE + 2]
-        if machine == _X86_64:
-            raise ToolFailedError("the initramfs holds a program of this machine's architecture")
 
 
 def _options(overlay: Path, tools: NativeTools | None) -> list[str]:

@@ -28,6 +28,7 @@ DEFAULT_LIMIT = 64 << 20
 #: The date of files that we write, so that equal input gives equal sectors: 2020-01-01.
 DEFAULT_EPOCH = 1577836800
 _SECTOR = 512
+_ENVIRONMENT = {"TZ": "UTC", "MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull}
 _FORBIDDEN = frozenset('"*:<>?\\|') | {chr(code) for code in range(32)} | {"\x7f"}
 
 
@@ -105,6 +106,13 @@ def write_files(image: Path, offset: int, writes: Mapping[str, bytes]) -> None:
     apply_patches(image, stage(image, offset, writes))
 
 
+def remove_files(image: Path, offset: int, paths: Iterable[str]) -> None:
+    """Remove files in place; `image` is a scratch copy of ours, on which mtools works itself."""
+    for path in paths:
+        _check_name(path)
+        _mtool(["mdel", "-i", f"{image}@@{offset}", f"::{path}"], _ENVIRONMENT)
+
+
 def check(image: Path, offset: int) -> None:
     """Let `fsck.fat -n` judge the file system; raises `ImageError` with its words unless clean."""
     with open_fat(image, offset) as fat, tempfile.TemporaryDirectory(prefix="piimage-") as scratch:
@@ -156,12 +164,7 @@ def _copy(fat: Fat, places: Iterable[tuple[int, int]], volume: Path) -> None:
 
 def _write_with_mtools(fat: Fat, volume: Path, scratch: Path, writes: Mapping[str, bytes]) -> None:
     epoch = os.environ.get("SOURCE_DATE_EPOCH", str(DEFAULT_EPOCH))
-    env = {
-        "SOURCE_DATE_EPOCH": epoch,
-        "TZ": "UTC",
-        "MTOOLS_SKIP_CHECK": "1",
-        "MTOOLSRC": os.devnull,
-    }
+    env = {**_ENVIRONMENT, "SOURCE_DATE_EPOCH": epoch}
     made: set[str] = set()
     groups: dict[str, list[Path]] = {}
     for number, (path, content) in enumerate(writes.items()):
