@@ -47,7 +47,7 @@ def test_virt_is_this_command():
 
     assert shlex.join(words) == (
         "qemu-system-aarch64 -nodefaults -no-user-config -display none -no-reboot -qmp stdio -name piimage "
-        "-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel tcg,thread=multi "
+        "-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel tcg,thread=multi,tb-size=256 "
         "-drive if=none,id=card,format=qcow2,cache=unsafe,file=/s/card.qcow2 "
         "-device virtio-blk-pci,drive=card -device virtio-rng-pci "
         f"-netdev user,id=wire,net={cluster.subnet},host={net.host},dns={net.resolver},"
