@@ -55,7 +55,7 @@ class Wire:
 def wire(cluster: Cluster, node: Node, port: int) -> Wire:
     """A node alone: none of the emulated network's addresses is a node's where the subnet is large enough."""
     taken = set(cluster.addresses.values())
-    net = _wide(cluster.subnet)
+    net = _wide(cluster.subnet, 4)
     enough = len(taken) + 3
     others = (a for a in cluster.subnet.hosts() if a != node.address.ip)
     near = sorted(islice(others, enough), key=lambda address: address in taken)
@@ -88,7 +88,8 @@ def wires(
     """
     taken = set(cluster.addresses.values())
     host = next((a for a in cluster.subnet.hosts() if a not in taken), None)
-    free = (a for a in _wide(cluster.subnet).hosts() if a not in taken and a != host)
+    net = _wide(cluster.subnet, len(taken) + 3)
+    free = (a for a in net.hosts() if a not in taken and a != host)
     if host is None:
         raise PiimageError(
             f"subnet {cluster.subnet} has no address beside the nodes' own to reach them from",
@@ -98,6 +99,7 @@ def wires(
     return {
         node.name: replace(
             wire(cluster, node, port),
+            net=net,
             host=host,
             resolver=resolver,
             lease=lease,
@@ -107,8 +109,12 @@ def wires(
     }
 
 
-def _wide(net: IPv4Network) -> IPv4Network:
-    return net.supernet(new_prefix=_SMALLEST) if net.prefixlen > _SMALLEST else net
+def _wide(net: IPv4Network, needed: int) -> IPv4Network:
+    """The net, or the smallest around it with `needed` addresses."""
+    prefix = min(net.prefixlen, _SMALLEST)
+    while (1 << (32 - prefix)) - 2 < needed:
+        prefix -= 1
+    return net if prefix == net.prefixlen else net.supernet(new_prefix=prefix)
 
 
 def local_mac(*identity: str) -> str:

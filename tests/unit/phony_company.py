@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 RECORDED = (HERE / "boot_node3.json").read_text()
 CLUSTER = load(HERE.parents[1] / "cluster.yaml", env={}).cluster
 
-#: `$play/NODE.does` holds what a node does besides: panic, hang, stubborn (no power button), leave (once asked).
+#: `$play/NODE.does` holds what a node does besides: panic, hang, stubborn (deaf to its button), leave (once asked).
 QEMU = r"""#!/bin/sh
 play=%(play)s
 case "$*" in

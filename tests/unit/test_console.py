@@ -187,3 +187,94 @@ def test_a_live_step_that_fails_leaves_its_name_and_no_half_line():
     """)
 
     assert screen(text) == ["  (inner)", "  (outer)", "error: why"]
+
+
+BOARD = """
+    import time
+    from piimage.cli.console import progress_for
+    show = progress_for()
+    names = [f"node{n}" for n in range(COUNT)]
+    with show.board("booting", names) as board:
+        for name in names:
+            board.note(name, "3 s: " + "Started " * 20)
+            time.sleep(0.02)
+        time.sleep(0.3)
+        show.say("by the way")
+        for name in names[:-1]:
+            board.done(name, "login after 9 s")
+        board.done(names[-1], "the kernel panicked", ok=False)
+    show.say("done")
+"""
+
+
+def board(count):
+    return BOARD.replace("COUNT", str(count))
+
+
+def drawn(text):
+    """The screen after all of it: lines, with the cursor going up and what is below it cleared."""
+    lines, at = [""], 0
+    for piece in re.split(r"(\r\n|\r\x1b\[K|\r\x1b\[\d+A\x1b\[J)", text):
+        if piece == "\r\n":
+            at += 1
+            if at == len(lines):
+                lines.append("")
+        elif piece == "\r\x1b[K":
+            lines[at] = ""
+        elif piece.startswith("\r\x1b["):
+            at -= int(re.search(r"\d+", piece)[0])
+            lines[at:] = [""]
+        else:
+            lines[at] += re.sub(r"\x1b\[\d+m", "", piece)
+    return [line for line in lines if line]
+
+
+def test_several_things_have_a_line_each():
+    text = on_a_terminal(board(3), columns=60)
+
+    assert re.search(r"… booting  0 of 3  \d s\r\n  … node0  3 s: Started", text)
+    stays = drawn(text)
+    assert stays[0] == "by the way"
+    assert re.fullmatch(r"✓ booting  \d\.\d s", stays[1])
+    assert stays[2:] == [
+        "  ✓ node0  login after 9 s",
+        "  ✓ node1  login after 9 s",
+        "  ✗ node2  the kernel panicked",
+        "done",
+    ]
+    rows = re.findall(r"  … node\d[^\r\x1b]*", text)
+    assert rows
+    assert max(map(len, rows)) <= 59
+
+
+def test_more_things_than_the_terminal_has_lines():
+    text = on_a_terminal(board(60))
+
+    assert re.search(r"    and \d+ more", text)
+    stays = drawn(text)
+    assert [line for line in stays if "node" in line][-1] == "  ✗ node59  the kernel panicked"
+    assert sum("login after" in line for line in stays) == 59
+    blocks = re.findall(r"\x1b\[(\d+)A", text)
+    assert max(map(int, blocks)) < 24
+
+
+def test_plain_lines_of_several_things(capsys, monkeypatch):
+    clock = iter(float(n * 10) for n in range(1000))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    show = Plain()
+
+    with show.board("booting", ["a", "bc"]) as lines:
+        for n in range(4):
+            lines.note("a", f"{n} s: x")
+        lines.done("a", "login after 9 s")
+        lines.note("bc", "y")
+        lines.note("bc", "z")
+        lines.done("bc", "it died", ok=False)
+
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "booting"
+    assert "  … a   1 s: x" in err
+    assert "  ✓ a   login after 9 s" in err
+    assert "  ✗ bc  it died" in err
+    assert not any(line.startswith("  … a") for line in err[err.index("  ✓ a   login after 9 s") :])
+    assert re.match(r"booting: done in \d+ s", err[-1])
