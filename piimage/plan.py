@@ -18,10 +18,14 @@ from piimage.components import (
     fstab,
     identity,
     localisation,
+    mpi,
     network,
+    roster,
     slots,
+    smoke,
     ssh,
     timesync,
+    tools,
     trim,
     units,
     users,
@@ -49,6 +53,10 @@ COMPONENTS: tuple[ModuleType, ...] = (
     network,
     timesync,
     boot,
+    roster,
+    mpi,
+    smoke,
+    tools,
 )
 #: What a person who holds the card may read about it.
 LABEL = "piimage.json"
@@ -105,6 +113,11 @@ def wanted_packages(cluster: Cluster, role: Role) -> dict[str, str]:
     for package in role.packages:
         wanted.setdefault(package, f"`packages` of role `{role.name}`")
     return wanted
+
+
+def refuse(cluster: Cluster, facts: Facts) -> None:
+    """Raise `UnsupportedError` for a base that no package makes fit, before any is asked for."""
+    mpi.refuse(cluster, facts)
 
 
 def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:

@@ -24,9 +24,13 @@ HOST_CERTIFICATE = f"{HOST_KEY}-cert.pub"
 HOSTS = "/etc/hosts"
 KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 NODES = "/etc/piimage/nodes"
+CLUSTER = "/etc/piimage/cluster.json"
+HOSTFILE = "/etc/piimage/hostfile"
 
 #: Longest host name (RFC 1123), and room for an address, a separator or two and a key of its own.
 _NAME, _ADDRESS, _PUBLIC_KEY = 63, 15, 100
+#: A node's words in the roster without names: keys, quotes, indentation, numbers.
+_ROSTER = 120
 
 
 def grown(default: int, need: int) -> int:
@@ -52,6 +56,18 @@ def known_hosts(cluster: Cluster) -> Slot:
 def nodes(cluster: Cluster) -> Slot:
     """/etc/piimage/nodes: one name per line."""
     return Slot(grown(16 * _KIB, (_NAME + 1) * len(cluster.nodes)), mode=0o644)
+
+
+def cluster(cluster: Cluster) -> Slot:
+    """/etc/piimage/cluster.json: the roster of all nodes, and a few lines about the whole."""
+    line = _ROSTER + _ADDRESS + 2 * _NAME
+    shares = sum(len(share.path) + _ADDRESS + _NAME + 80 for share in cluster.shares)
+    return Slot(grown(32 * _KIB, 1024 + line * len(cluster.nodes) + shares), mode=0o644)
+
+
+def hostfile(cluster: Cluster) -> Slot:
+    """/etc/piimage/hostfile: name and slots per node."""
+    return Slot(grown(16 * _KIB, (_NAME + len(" slots=1024\n")) * len(cluster.nodes)), mode=0o644)
 
 
 def user_data(cluster: Cluster) -> Slot:
