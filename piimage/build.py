@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from piimage import __version__, artifact, plan, stamping, variant
 from piimage.bake.session import Packages
+from piimage.components import mpi
 from piimage.disk.atomic import write_errors
 from piimage.errors import PiimageError, WriteFailedError
 from piimage.run import require
@@ -121,6 +122,7 @@ class Build:
         for role in roles:
             base = packages.base(role)
             plans[role] = (base, plan.plan_variant(self.cluster, role, base.facts))
+        mpi.refuse_mixed(self.cluster, {role: base.facts for role, (base, _) in plans.items()})
         return plans
 
     def _prepare(self) -> None:

@@ -97,10 +97,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mpi:
-    """The MPI flavour of the whole cluster and the ranks per node."""
+    """The MPI flavour of the whole cluster and the ranks per node.
+
+    With `smoke_at_boot` the head tests the cluster once, at its first boot.
+    """
 
     flavour: str = "openmpi"
     slots: int = 4
+    smoke_at_boot: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

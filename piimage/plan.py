@@ -18,11 +18,15 @@ from piimage.components import (
     fstab,
     identity,
     localisation,
+    mpi,
     network,
     nfs,
+    roster,
     slots,
+    smoke,
     ssh,
     timesync,
+    tools,
     trim,
     trust,
     units,
@@ -53,6 +57,10 @@ COMPONENTS: tuple[ModuleType, ...] = (
     timesync,
     nfs,
     boot,
+    roster,
+    mpi,
+    smoke,
+    tools,
 )
 #: What a person who holds the card may read about it.
 LABEL = "piimage.json"
@@ -109,6 +117,11 @@ def wanted_packages(cluster: Cluster, role: Role) -> dict[str, str]:
     for package in role.packages:
         wanted.setdefault(package, f"`packages` of role `{role.name}`")
     return wanted
+
+
+def refuse(cluster: Cluster, facts: Facts) -> None:
+    """Raise `UnsupportedError` for a base that no package makes fit, before any is asked for."""
+    mpi.refuse(cluster, facts)
 
 
 def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from piimage.facts import Facts
     from piimage.spec import model
+    from piimage.spec.place import FieldPath
     from piimage.spec.references import BaseRef
 
 #: Groups of a user who is at home on a Pi, by logical name; components skip those a base lacks.
@@ -99,7 +100,7 @@ def load(
         outside = checks.Outside(
             directory=path.parent,
             env=env,
-            facts=_facts(spec, path, env, facts),
+            facts_at=_facts(spec, path, env, facts),
             check_secrets=check_secrets,
             bases=bases,
         )
@@ -128,13 +129,14 @@ def _facts(
     path: Path,
     env: Mapping[str, str],
     facts: Facts | Callable[[str], Facts | None] | None,
-) -> tuple[Facts, ...]:
-    """Facts of all bases that the spec names, as far as they are known."""
-    if not callable(facts):
-        return () if facts is None else (facts,)
-    used = [traits.base for where, traits in traits_of(spec) if traits.base or not where]
-    named = dict.fromkeys(_base(base, path, env) for base in used)
-    return tuple(found for name in named if (found := facts(name)) is not None)
+) -> dict[FieldPath, Facts]:
+    """Facts of all bases that the spec names, as far as they are known, by who names them."""
+    used = {where: traits.base for where, traits in traits_of(spec) if traits.base or not where}
+    named = {where: _base(base, path, env) for where, base in used.items()}
+    known = {
+        name: facts(name) if callable(facts) else facts for name in dict.fromkeys(named.values())
+    }
+    return {where: found for where, name in named.items() if (found := known[name]) is not None}
 
 
 def _base(base: BaseRef | None, path: Path, env: Mapping[str, str]) -> str:
@@ -175,10 +177,16 @@ class _Resolver:
             ),
             wifi=self.wifi(),
             shares=tuple(self.share(share) for share in spec.shares),
-            mpi=Mpi(flavour=spec.mpi.flavour, slots=spec.mpi.slots) if spec.mpi else None,
+            mpi=self.mpi(),
             domain=spec.domain,
             gateway=spec.network.wired.gateway,
         )
+
+    def mpi(self) -> Mpi | None:
+        mpi = self.spec.mpi
+        if mpi is None:
+            return None
+        return Mpi(flavour=mpi.flavour, slots=mpi.slots, smoke_at_boot=mpi.smoke_at_boot)
 
     def wifi(self) -> Wifi | None:
         wifi = self.spec.network.wifi

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from piimage.bake import baked, engines, layers, lock, package_files, packaging
 from piimage.distros.packages import real_names
 from piimage.errors import ConfigError
-from piimage.plan import wanted_packages
+from piimage.plan import refuse, wanted_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -93,6 +93,7 @@ class Packages:
             base = self.store.base(
                 role.base, directory=self.cluster.directory, sha256=role.base_sha256
             )
+            refuse(self.cluster, base.facts)
             wanted = {
                 other: real_names(
                     wanted_packages(self.cluster, other), base.facts, self.cluster.directory

@@ -25,9 +25,13 @@ HOSTS = "/etc/hosts"
 KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 NODES = "/etc/piimage/nodes"
 SSH_CONFIG = "/etc/ssh/ssh_config.d/10-piimage.conf"
+CLUSTER = "/etc/piimage/cluster.json"
+HOSTFILE = "/etc/piimage/hostfile"
 
 #: Longest host name (RFC 1123), and room for an address, a separator or two and a key of its own.
 _NAME, _ADDRESS, _PUBLIC_KEY = 63, 15, 100
+#: A node's words in the roster without names: keys, quotes, indentation, numbers.
+_ROSTER = 120
 
 
 def grown(default: int, need: int) -> int:
@@ -66,6 +70,18 @@ def cluster_key(user: User) -> tuple[str, Slot, Slot]:
     private = Slot(4 * _KIB, uid=user.uid, gid=user.gid)
     public = Slot(4 * _KIB, mode=0o644, uid=user.uid, gid=user.gid)
     return f"{user.home}/.ssh/id_cluster", private, public
+
+
+def cluster(cluster: Cluster) -> Slot:
+    """/etc/piimage/cluster.json: the roster of all nodes, and a few lines about the whole."""
+    line = _ROSTER + _ADDRESS + 2 * _NAME
+    shares = sum(len(share.path) + _ADDRESS + _NAME + 80 for share in cluster.shares)
+    return Slot(grown(32 * _KIB, 1024 + line * len(cluster.nodes) + shares), mode=0o644)
+
+
+def hostfile(cluster: Cluster) -> Slot:
+    """/etc/piimage/hostfile: name and slots per node."""
+    return Slot(grown(16 * _KIB, (_NAME + len(" slots=1024\n")) * len(cluster.nodes)), mode=0o644)
 
 
 def user_data(cluster: Cluster) -> Slot:

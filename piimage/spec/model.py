@@ -189,6 +189,9 @@ class Mpi(Model):
     WHAT: ClassVar[str] = "`mpi`"
     flavour: Literal["openmpi", "mpich"] = "openmpi"
     slots: int = Field(4, ge=1, le=MAX_SLOTS, description="ranks per node")
+    smoke_at_boot: bool = Field(
+        default=False, description="test the cluster once, at the first boot of the head"
+    )
 
 
 class Blinkt(Model):

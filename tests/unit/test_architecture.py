@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import sys
 import tokenize
 from pathlib import Path
 
@@ -17,7 +18,7 @@ SCRIPTS = sorted(
     path for place in ("piimage", "tests", "bench", "docs") for path in (ROOT / place).rglob("*.py")
 )
 #: Sent to the guest and run there: never imported here, and so free to start the guest's programs.
-IN_THE_GUEST = PACKAGE / "boot" / "inside.py"
+IN_THE_GUEST = {PACKAGE / "boot" / "inside.py", *(PACKAGE / "guest").rglob("*.py")}
 MAX_LINES = 300
 #: Names that say nothing of what a module knows.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
@@ -62,7 +63,7 @@ def test_a_module_is_short_and_named_for_what_it_knows(path):
 
 
 def test_only_run_starts_processes():
-    starters = {_name(p) for p in MODULES if p != IN_THE_GUEST and "subprocess" in _imports(p)}
+    starters = {_name(p) for p in MODULES if p not in IN_THE_GUEST and "subprocess" in _imports(p)}
     assert starters == {"piimage/run.py"}
 
 
@@ -72,17 +73,27 @@ def test_only_disk_guestfs_talks_to_libguestfs():
 
 
 def test_what_runs_in_the_guest_is_imported_by_nobody():
-    importers = {_name(path) for path in MODULES if "piimage.boot.inside" in _imports(path)}
+    named = re.compile(r"piimage\.(boot\.inside|guest)\b")
+    importers = {_name(path) for path in MODULES if any(map(named.match, _imports(path)))}
     assert importers == set()
-    own = {name for name in _imports(IN_THE_GUEST) if name.split(".")[0] == "piimage"}
-    assert own == set()
+
+
+@pytest.mark.parametrize("path", sorted(IN_THE_GUEST), ids=_name)
+def test_what_runs_in_the_guest_needs_nothing_of_ours_and_an_old_python(path):
+    modules = {
+        node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
+        for node in ast.walk(ast.parse(path.read_bytes(), feature_version=(3, 9)))
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0)
+        for alias in node.names
+    }
+    assert {name.split(".")[0] for name in modules} - sys.stdlib_module_names == set()
 
 
 def test_only_the_command_line_prints():
     printers = {
         _name(path)
         for path in MODULES
-        if path != IN_THE_GUEST
+        if path not in IN_THE_GUEST
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from piimage.spec.checks import accounts, addresses, nodes, references, shares, system
+from piimage.spec.checks import accounts, addresses, mpi, nodes, references, shares, system
 from piimage.spec.checks.outside import Outside
 from piimage.spec.seats import seats
 
@@ -22,5 +22,6 @@ def run(draft: Draft, shelf: Shelf, outside: Outside) -> None:
     addresses.check(draft, places)
     accounts.check(draft, outside)
     shares.check(draft, places)
+    mpi.check(draft, places, outside)
     system.check(draft, outside)
     references.check(draft, outside)
