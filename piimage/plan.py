@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from piimage.components import (
+    blinkt,
     boot,
     cloudinit,
     firmware,
@@ -21,10 +22,12 @@ from piimage.components import (
     network,
     slots,
     ssh,
+    stress,
     timesync,
     trim,
     units,
     users,
+    wolfram,
 )
 from piimage.components.textfile import encode
 from piimage.delta import Absent, Delta, Directory
@@ -49,6 +52,9 @@ COMPONENTS: tuple[ModuleType, ...] = (
     network,
     timesync,
     boot,
+    stress,
+    wolfram,
+    blinkt,
 )
 #: What a person who holds the card may read about it.
 LABEL = "piimage.json"

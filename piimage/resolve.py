@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from piimage.cluster import (
+    Blinkt,
     Cluster,
     KeyRef,
     Mpi,
@@ -178,6 +179,9 @@ class _Resolver:
             mpi=Mpi(flavour=spec.mpi.flavour, slots=spec.mpi.slots) if spec.mpi else None,
             domain=spec.domain,
             gateway=spec.network.wired.gateway,
+            stress=spec.stress,
+            wolfram=spec.wolfram,
+            blinkt=self.blinkt(),
         )
 
     def wifi(self) -> Wifi | None:
@@ -186,6 +190,10 @@ class _Resolver:
             return None
         psk = self.secret(wifi.psk) or wifi.psk
         return Wifi(ssid=wifi.ssid, country=wifi.country, psk=psk, hidden=wifi.hidden)
+
+    def blinkt(self) -> Blinkt | None:
+        bar = self.spec.blinkt
+        return None if bar is None else Blinkt(show=bar.show, brightness=bar.brightness)
 
     def secret(self, ref: SecretRef | None) -> SecretRef | None:
         """The reference with an absolute path; None for a locked account."""

@@ -16,8 +16,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(
     path for place in ("piimage", "tests", "bench", "docs") for path in (ROOT / place).rglob("*.py")
 )
-#: Sent to the guest and run there: never imported here, and so free to start the guest's programs.
-IN_THE_GUEST = PACKAGE / "boot" / "inside.py"
+#: Sent to the guest or shipped into it, and run there: never imported here, and so free to start the guest's
+#: programs and to print.
+IN_THE_GUEST = {PACKAGE / "boot" / "inside.py", *(PACKAGE / "guest").rglob("*.py")}
 MAX_LINES = 300
 #: Names that say nothing of what a module knows.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
@@ -62,7 +63,7 @@ def test_a_module_is_short_and_named_for_what_it_knows(path):
 
 
 def test_only_run_starts_processes():
-    starters = {_name(p) for p in MODULES if p != IN_THE_GUEST and "subprocess" in _imports(p)}
+    starters = {_name(p) for p in MODULES if p not in IN_THE_GUEST and "subprocess" in _imports(p)}
     assert starters == {"piimage/run.py"}
 
 
@@ -72,17 +73,25 @@ def test_only_disk_guestfs_talks_to_libguestfs():
 
 
 def test_what_runs_in_the_guest_is_imported_by_nobody():
-    importers = {_name(path) for path in MODULES if "piimage.boot.inside" in _imports(path)}
+    theirs = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in IN_THE_GUEST}
+    importers = {_name(p) for p in MODULES if (theirs | {"piimage.guest"}) & _imports(p)}
     assert importers == set()
-    own = {name for name in _imports(IN_THE_GUEST) if name.split(".")[0] == "piimage"}
-    assert own == set()
+    for path in IN_THE_GUEST:
+        assert {name for name in _imports(path) if name.split(".")[0] == "piimage"} == set()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for path in IN_THE_GUEST if path.parent.name != "boot"), ids=_name
+)
+def test_what_is_shipped_into_an_image_parses_with_the_oldest_python_of_a_base(path):
+    ast.parse(path.read_bytes(), feature_version=(3, 9))
 
 
 def test_only_the_command_line_prints():
     printers = {
         _name(path)
         for path in MODULES
-        if path != IN_THE_GUEST
+        if path not in IN_THE_GUEST
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

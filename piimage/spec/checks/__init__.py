@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from piimage.spec.checks import accounts, addresses, nodes, references, shares, system
+from piimage.spec.checks import accounts, addresses, nodes, references, shares, system, wolfram
 from piimage.spec.checks.outside import Outside
 from piimage.spec.seats import seats
 
@@ -24,3 +24,4 @@ def run(draft: Draft, shelf: Shelf, outside: Outside) -> None:
     shares.check(draft, places)
     system.check(draft, outside)
     references.check(draft, outside)
+    wolfram.check(draft, outside)
