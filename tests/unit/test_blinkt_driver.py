@@ -6,7 +6,7 @@ import sys
 
 import fake_gpiod
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piimage.guest.blinkt import apa102, lines, player
@@ -29,6 +29,7 @@ def expected(frame, brightness):
     return [Pixel(brightness, *colour) for colour in frame]
 
 
+@settings(deadline=None)  # bit by bit, on a busy machine
 @given(FRAMES, BRIGHTNESS)
 def test_what_is_clocked_out_is_what_the_leds_show(frame, brightness):
     wire = SimulatedWire()
@@ -39,6 +40,7 @@ def test_what_is_clocked_out_is_what_the_leds_show(frame, brightness):
     assert wire.chain.stray == 0
 
 
+@settings(deadline=None)  # bit by bit, on a busy machine
 @given(st.lists(st.tuples(FRAMES, BRIGHTNESS), min_size=1, max_size=4))
 def test_each_frame_replaces_the_one_before(frames):
     wire = SimulatedWire()
@@ -47,6 +49,7 @@ def test_each_frame_replaces_the_one_before(frames):
         assert wire.chain.pixels == expected(frame, brightness)
 
 
+@settings(deadline=None)  # bit by bit, on a busy machine
 @given(FRAMES, BRIGHTNESS, st.lists(st.integers(0, 1), max_size=70))
 def test_leds_that_heard_noise_are_right_again_after_two_frames(frame, brightness, noise):
     wire = SimulatedWire()

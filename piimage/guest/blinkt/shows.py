@@ -28,6 +28,8 @@ _COLOURS = {
     State.BAD: RED,
     State.UNKNOWN: BLACK,
 }
+#: Ticks of all processors together; what a shorter time holds says nothing.
+_LEAST_TICKS = 20
 #: Seconds of one way of the scanner's eye, and how many LEDs its glow reaches to each side.
 _SWEEP, _GLOW = 0.8, 2.0
 #: Seconds of a blink, on and off together.
@@ -49,7 +51,7 @@ class Show(Protocol):
 class Load:
     """The share of the processors that is busy, as a bar from green to red.
 
-    `sample` gives the seconds (or ticks) so far that were busy and all of them.
+    `sample` gives the ticks so far that were busy, and all of them (100 a second and processor).
     """
 
     period = 0.5
@@ -63,7 +65,7 @@ class Load:
         """The bar; its last LED is lit in part."""
         now = self._sample()
         busy, total = now[0] - self._before[0], now[1] - self._before[1]
-        if total > 0:
+        if total >= _LEAST_TICKS:
             self._share, self._before = min(max(busy / total, 0.0), 1.0), now
         lit = self._share * PIXELS
         return tuple(
@@ -125,9 +127,10 @@ class Status:
         return (*colours, _dimmed(WHITE, 0.25 if on else 0.05))
 
     def caption(self) -> str:
-        """Every finding in words."""
-        said = (f"{found.name}: {found.words}" for found in self._findings())
-        return "; ".join(said) or "looking"
+        """Whatever is not simply well, in words."""
+        found = self._findings()
+        said = (f"{one.name}: {one.words}" for one in found if one.state is not State.OK)
+        return "; ".join(said) or ("all is well" if found else "looking")
 
 
 def _on(elapsed: float) -> bool:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-_LED = "\u25cf"
+_LED, _DARK_LED = "\u25cf", "\u25cb"
 #: A LED at a low setting is bright to the eye; on a screen it would be black.
-_DIMMEST = 0.35
+_DIMMEST = 0.6
 
 
 class SimulatedWire(Wire):
@@ -53,9 +53,9 @@ class Screen:
 
 
 def painted(pixel: Pixel | None) -> str:
-    """An LED in 24-bit colour; one that is off is a dark grey."""
+    """An LED in 24-bit colour; one that is off is a grey ring."""
     if pixel is None or pixel.brightness == 0 or not any(pixel[1:]):
-        return f"\033[38;2;60;60;60m{_LED}\033[0m"
+        return f"\033[38;2;60;60;60m{_DARK_LED}\033[0m"
     light = _DIMMEST + (1 - _DIMMEST) * pixel.brightness / MAX_BRIGHTNESS
     strongest = max(pixel[1:])
     # The eye sees dim light brighter than its number.
