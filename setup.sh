@@ -11,7 +11,7 @@ say() { printf '== %s\n' "$*"; }
 packages=(python3 python3-venv python3-guestfs mmdebstrap arch-test qemu-user-static qemu-system-arm qemu-utils
 	ipxe-qemu mtools dosfstools e2fsprogs fdisk uidmap openssh-client xz-utils zstd ca-certificates)
 # What the tests hold our output against: the tools that will read it.
-test_packages=(bmap-tools sudo netplan.io guestfs-tools tmux python3-libgpiod systemd)
+test_packages=(bmap-tools sudo netplan.io guestfs-tools tmux python3-libgpiod shellcheck systemd)
 [ "${1:-}" != tests ] || packages+=("${test_packages[@]}")
 # The appliance boots a kernel of this machine; containers and some virtual machines have none.
 compgen -G '/boot/vmlinuz-*' >/dev/null || packages+=("linux-image-cloud-$(dpkg --print-architecture)")

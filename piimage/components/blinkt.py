@@ -6,11 +6,11 @@ The driver is `piimage.guest.blinkt`, copied into the image as it stands here.
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from piimage.components.contribution import Check, Contribution
-from piimage.delta import Delta, Directory, File
+from piimage.components.shipped import shipped
+from piimage.delta import Delta, Directory, File, Symlink
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -22,21 +22,10 @@ UNIT = "piimage-blinkt.service"
 COMMAND = "/usr/local/bin/piimage-blinkt"
 SETTINGS = "/etc/piimage/blinkt.json"
 LIBRARY = "/usr/lib/piimage/blinkt"
+LOCATE = "/usr/lib/piimage/bin/locate"
 OFF = "off"
 #: The name is the same on Debian, Ubuntu, Raspberry Pi OS and Fedora.
 _GPIOD = "python3-libgpiod"
-
-#: `-I` keeps out the directory and the variables of whoever calls, `-B` keeps compiled files out of /usr.
-_LAUNCHER = f"""\
-#!/usr/bin/python3 -IB
-import sys
-
-sys.path.insert(0, "{LIBRARY.rpartition("/")[0]}")
-
-from blinkt.command import main
-
-sys.exit(main())
-"""
 
 #: Root, since plain Debian has no group for /dev/gpiochip*, but root without any capability and with that one kind
 #: of device. Nothing here may want a mount namespace (ProtectSystem=, PrivateTmp=, DynamicUser=...): making one
@@ -81,7 +70,7 @@ def packages(cluster: Cluster, _role: Role) -> tuple[str, ...]:
     return ("gpio-python",) if cluster.blinkt is not None else ()
 
 
-def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
+def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     """Command, driver, setting and unit on every node; raises `UnsupportedError` without libgpiod."""
     if cluster.blinkt is None:
         return Contribution()
@@ -91,9 +80,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
             hint="use a base whose archive has that package, or take `blinkt` out",
         )
     entries: dict[str, Entry] = {
-        COMMAND: File(_LAUNCHER.encode(), mode=0o755),
-        LIBRARY: Directory(),
-        **{f"{LIBRARY}/{name}": File(text) for name, text in _modules().items()},
+        **_programs(cluster, role),
         SETTINGS: File(settings_text(cluster, cluster.blinkt).encode()),
         f"/etc/systemd/system/{UNIT}": File(_SERVICE.encode()),
     }
@@ -123,18 +110,24 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     )
 
 
+def _programs(cluster: Cluster, role: Role) -> dict[str, Entry]:
+    """Command and driver, and `~/bin/locate` where the first user reaches the other nodes."""
+    guest = shipped("blinkt")
+    entries: dict[str, Entry] = {
+        f"{LIBRARY}/{name}": File(text) for name, text in guest.items() if name.endswith(".py")
+    }
+    entries[COMMAND] = File(guest["piimage-blinkt"], mode=0o755)
+    if role.head or cluster.ssh.trust == "mesh":
+        user = cluster.users[0]
+        entries[LOCATE] = File(guest["locate"], mode=0o755)
+        entries[f"{user.home}/bin"] = Directory(0o755, user.uid, user.gid)
+        # Not on everybody's PATH: plocate has a program of that name.
+        entries[f"{user.home}/bin/locate"] = Symlink(LOCATE, user.uid, user.gid)
+    return entries
+
+
 def settings_text(cluster: Cluster, blinkt: Blinkt) -> str:
     """What the unit shows after a boot, and the shares that `status` looks after."""
     shares = [{"path": share.path, "server": share.server} for share in cluster.shares]
     data = {"show": blinkt.show, "brightness": blinkt.brightness, "shares": shares}
     return json.dumps(data, indent=1) + "\n"
-
-
-def _modules() -> dict[str, bytes]:
-    """The driver's modules by name."""
-    place = files("piimage").joinpath("guest", "blinkt")
-    return {
-        item.name: item.read_bytes()
-        for item in sorted(place.iterdir(), key=lambda item: item.name)
-        if item.name.endswith(".py") and item.name != "__main__.py"
-    }

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piimage import plan
-from piimage.cluster import Blinkt, Share
+from piimage.cluster import Blinkt, Share, Ssh
 from piimage.components import blinkt, stress, wolfram
 from piimage.components.contribution import Contribution
 from piimage.delta import File, Symlink
@@ -109,20 +109,58 @@ def launcher(part, root):
     """The installed command, with the library's place moved below `root`."""
     install(part, root)
     text = (root / blinkt.COMMAND[1:]).read_text()
-    assert text.startswith("#!/usr/bin/python3 -IB\n")
+    assert text.startswith("#!/usr/bin/python3 -I\n")
     return text.replace('"/usr/lib/piimage"', repr(str(root / "usr/lib/piimage")))
 
 
 def test_the_shipped_command_runs_alone_and_does_what_its_check_wants(tmp_path):
     part = bar()
     check = next(check for check in part.checks if check.name == "blinkt driver")
-    argv = [sys.executable, "-I", "-B", "-c", launcher(part, tmp_path), *check.argv[1:]]
+    argv = [sys.executable, "-I", "-c", launcher(part, tmp_path), *check.argv[1:]]
 
     done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(check.expect, done.stdout, re.MULTILINE)
     assert not list(tmp_path.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "asked"),
+    [
+        (["node3"], "locate --on=node3 --seconds=60\n"),
+        (["node3", "5"], "locate --on=node3 --seconds=5\n"),
+        (["-x y"], "locate --on=-x y --seconds=60\n"),
+        ([], None),
+        (["a", "1", "b"], None),
+    ],
+)
+def test_locate_asks_the_command(argv, asked, tmp_path):
+    part = bar(role=phony.HEAD)
+    assert part.delta.entries["/home/federico/bin/locate"] == Symlink(blinkt.LOCATE, 1000, 1000)
+    install(part, tmp_path)
+    command = tmp_path / blinkt.COMMAND[1:]
+    command.write_text('#!/bin/sh\necho "$@"\n')
+    env = {"PATH": f"{command.parent}:/usr/bin:/bin"}
+
+    done = subprocess.run(
+        [tmp_path / blinkt.LOCATE[1:], *argv], capture_output=True, text=True, env=env, check=False
+    )
+
+    assert (done.returncode, done.stdout) == ((0, asked) if asked else (2, ""))
+    assert bool(asked) or "usage: locate NODE" in done.stderr
+
+
+def test_locate_is_where_the_first_user_reaches_the_others():
+    assert blinkt.LOCATE not in bar().delta.entries
+    assert blinkt.LOCATE in bar(ssh=Ssh(trust="mesh")).delta.entries
+
+
+def test_the_shell_is_clean(tmp_path):
+    install(bar(role=phony.HEAD), tmp_path)
+    argv = ["shellcheck", "--severity=style", tmp_path / blinkt.LOCATE[1:]]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_unit_is_one_that_systemd_understands(tmp_path):
