@@ -119,6 +119,18 @@ def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
     )
 
 
+def preseed(cluster: Cluster) -> tuple[str, ...]:
+    """Lines for debconf-set-selections(1), of all roles, since one layer of packages may be for several."""
+    lines = (
+        line
+        for component in COMPONENTS
+        if hasattr(component, "preseed")
+        for role in cluster.roles
+        for line in component.preseed(cluster, role)
+    )
+    return tuple(dict.fromkeys(lines))
+
+
 def _merged(parts: Sequence[Contribution]) -> Delta:
     delta = Delta()
     for part in parts:

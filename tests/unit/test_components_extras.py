@@ -222,13 +222,14 @@ def test_the_head_gets_the_engine_and_its_licence_is_accepted():
     assert wolfram.packages(cluster, phony.WORKER) == ()
     line = "wolfram-engine shared/accepted-wolfram-eula boolean true"
     assert wolfram.preseed(cluster, phony.HEAD) == (line,)
+    assert plan.preseed(cluster) == (line,)
     (check,) = wolfram.image(cluster, phony.HEAD, with_packages("wolfram-engine")).checks
     assert check.argv[-1] == "wolfram-engine"
 
 
 def test_no_licence_is_accepted_without_the_owners_word():
     cluster = phony.cluster()
-    assert wolfram.preseed(cluster, phony.HEAD) == ()
+    assert plan.preseed(cluster) == ()
     assert wolfram.packages(cluster, phony.HEAD) == ()
 
 
