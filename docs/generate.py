@@ -70,7 +70,6 @@ MEANING = {
     "Spec.time": "where the time comes from",
     "Spec.ssh": "the ssh server",
     "Spec.mpi": "MPI on all nodes",
-    "Spec.blinkt": "the light bar",
     "User.name": "login name",
     "User.shell": "must be in the base's /etc/shells, or end in `nologin` or `false`",
     "User.sudo": "how far sudo goes: not at all, with the user's password, without one",
@@ -85,8 +84,6 @@ MEANING = {
     "Share.path": "the same on the server and on all others",
     "Share.owner": "a user of cluster.yaml, or `root`; default: the first user",
     "Mpi.flavour": "which implementation",
-    "Blinkt.show": "what it shows",
-    "Blinkt.brightness": "of each LED",
 }
 
 #: The mappings in the order in which a reader meets them: heading, model, what it is.

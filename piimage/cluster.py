@@ -108,6 +108,14 @@ class Mpi:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Blinkt:
+    """What the light bars show after a boot (`load`, `larson`, `status` or `off`); `brightness` is 1 to 31."""
+
+    show: str = "status"
+    brightness: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ssh:
     """What sshd allows."""
 
@@ -175,6 +183,9 @@ class Cluster:
     mpi: Mpi | None = None
     domain: str | None = None
     gateway: IPv4Address | None = None
+    stress: bool = False
+    wolfram: bool = False
+    blinkt: Blinkt | None = None
 
     @property
     def head(self) -> Node:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from piimage.components import (
+    blinkt,
     boot,
     cloudinit,
     firmware,
@@ -25,12 +26,14 @@ from piimage.components import (
     slots,
     smoke,
     ssh,
+    stress,
     timesync,
     tools,
     trim,
     trust,
     units,
     users,
+    wolfram,
 )
 from piimage.components.textfile import encode
 from piimage.delta import Absent, Delta, Directory
@@ -61,6 +64,9 @@ COMPONENTS: tuple[ModuleType, ...] = (
     mpi,
     smoke,
     tools,
+    stress,
+    wolfram,
+    blinkt,
 )
 #: What a person who holds the card may read about it.
 LABEL = "piimage.json"
@@ -140,6 +146,18 @@ def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
         deferred=tuple(sentence for part in parts for sentence in part.deferred),
         cmdline=firmware.tokens(parts),
     )
+
+
+def preseed(cluster: Cluster) -> tuple[str, ...]:
+    """Lines for debconf-set-selections(1), of all roles, since one layer of packages may be for several."""
+    lines = (
+        line
+        for component in COMPONENTS
+        if hasattr(component, "preseed")
+        for role in cluster.roles
+        for line in component.preseed(cluster, role)
+    )
+    return tuple(dict.fromkeys(lines))
 
 
 def _merged(parts: Sequence[Contribution]) -> Delta:

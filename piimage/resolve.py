@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from piimage.cluster import (
+    Blinkt,
     Cluster,
     KeyRef,
     Mpi,
@@ -180,6 +181,9 @@ class _Resolver:
             mpi=self.mpi(),
             domain=spec.domain,
             gateway=spec.network.wired.gateway,
+            stress=spec.stress,
+            wolfram=spec.wolfram,
+            blinkt=self.blinkt(),
         )
 
     def mpi(self) -> Mpi | None:
@@ -194,6 +198,10 @@ class _Resolver:
             return None
         psk = self.secret(wifi.psk) or wifi.psk
         return Wifi(ssid=wifi.ssid, country=wifi.country, psk=psk, hidden=wifi.hidden)
+
+    def blinkt(self) -> Blinkt | None:
+        bar = self.spec.blinkt
+        return None if bar is None else Blinkt(show=bar.show, brightness=bar.brightness)
 
     def secret(self, ref: SecretRef | None) -> SecretRef | None:
         """The reference with an absolute path; None for a locked account."""

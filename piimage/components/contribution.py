@@ -1,8 +1,9 @@
 """What a component gives: the interface between one line of the recipe and the plan.
 
-A component is a module of this package with up to three pure functions:
+A component is a module of this package with up to four pure functions:
 
     packages(cluster, role) -> tuple[str, ...]      logical names of the packages that it needs on the image
+    preseed(cluster, role) -> tuple[str, ...]       lines for debconf-set-selections(1), before those
     image(cluster, role, facts) -> Contribution     the variant: no secret, no identity, no node in sight
     stamp(cluster, node, facts, secrets) -> Stamp   what makes the variant this node
 

@@ -198,8 +198,10 @@ class Blinkt(Model):
     """`blinkt`: the light bar of eight LEDs."""
 
     WHAT: ClassVar[str] = "`blinkt`"
-    show: Literal["off", "load", "larson", "status"] = "status"
-    brightness: int = Field(4, ge=1, le=31)
+    show: Literal["off", "load", "larson", "status"] = Field(
+        "status", description="what it shows after a boot"
+    )
+    brightness: int = Field(4, ge=1, le=31, description="of each LED")
 
 
 def _form(value: Any) -> str | None:  # noqa: ANN401 -- whatever the YAML holds
@@ -238,6 +240,12 @@ class Spec(Model):
     profiles: list[ProfileName] = Field([], description="on every node")
     roles: dict[SafeName, Role] = Field({}, description="what nodes of one kind share")
     nodes: Nodes = Field(description="a count, or a list of nodes")
-    stress: bool = Field(default=False, description="install the load generator")
-    wolfram: bool = Field(default=False, description="install the Wolfram engine, if there is one")
-    blinkt: Blinkt | None = None
+    stress: bool = Field(default=False, description="install the load generator on every node")
+    wolfram: bool = Field(
+        default=False,
+        description="install the Wolfram engine on the head; true accepts its licence; only the "
+        "archive of Raspberry Pi OS has it",
+    )
+    blinkt: Blinkt | None = Field(
+        None, description="every node has a light bar of eight LEDs (Pimoroni Blinkt)"
+    )

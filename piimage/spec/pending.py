@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from piimage.spec.source import Document
 
 #: Fields at the top that wait for later work; take a name out when its component is there.
-WAITING = ("overlays", "stress", "wolfram", "blinkt")
+WAITING = ("overlays",)
 #: The same in roles, nodes and profiles.
 WAITING_TRAITS = ("overlays",)
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from piimage import resolve
-from piimage.cluster import SecretRef
+from piimage.cluster import Blinkt, SecretRef
 from piimage.errors import ConfigError
 from piimage.facts import Facts, FileFact, OsRelease, PartitionTable
 from piimage.spec.data import data_dirs, is_shipped
@@ -316,3 +317,54 @@ def test_the_schema_in_the_documentation_is_current():
     path = REPOSITORY / "docs/reference/cluster.schema.json"
 
     assert json.loads(path.read_text()) == json_schema(), "piimage schema > " + path.name
+
+
+RASPBERRY = "deb http://archive.raspberrypi.example/debian/ trixie main\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "codes"),
+    [
+        ("/etc/apt/sources.list.d/raspi.list", RASPBERRY, ["licence"]),
+        ("/etc/apt/sources.list.d/raspi.sources", f"URIs: {RASPBERRY.split()[1]}\n", ["licence"]),
+        ("/etc/apt/sources.list", "# " + RASPBERRY, ["no-wolfram"]),
+        ("/etc/apt/sources.list.d/raspi.list.bak", RASPBERRY, ["no-wolfram"]),
+        (
+            "/etc/apt/sources.list",
+            "deb http://raspbian.raspberrypi.example/ trixie main\n",
+            ["no-wolfram"],
+        ),
+    ],
+)
+def test_wolfram_needs_the_archive_of_raspberry_pi_os(write, path, text, codes):
+    base = base_facts()
+    source = FileFact(kind="file", mode=0o644, uid=0, gid=0, content=text.encode())
+    facts = replace(base, files={path: source})
+    file = write(SMALL + "wolfram: true\n")
+    if codes == ["licence"]:
+        found = resolve.load(file, env={}, facts=facts).diagnostics
+    else:
+        with pytest.raises(ConfigError) as caught:
+            resolve.load(file, env={}, facts=facts)
+        found = caught.value.diagnostics
+    assert [finding.code for finding in found] == codes
+
+
+def test_one_base_with_that_archive_is_enough_and_without_facts_nothing_is_refused(write):
+    base = replace(base_facts(), files={})
+    source = FileFact(kind="file", mode=0o644, uid=0, gid=0, content=RASPBERRY.encode())
+    head = replace(base, files={"/etc/apt/sources.list.d/raspi.list": source})
+    file = write(
+        SMALL.replace("nodes:", "roles: {head: {base: other}}\nnodes:") + "wolfram: true\n"
+    )
+    for facts in ({"debian-13": base, "other": head}.get, None):
+        assert resolve.load(file, env={}, facts=facts).cluster.wolfram
+
+
+def test_what_waits_no_longer_is_resolved(write):
+    text = SMALL + "stress: true\nblinkt: {show: larson, brightness: 31}\n"
+    loaded = resolve.load(write(text), env={})
+    assert loaded.diagnostics == ()
+    assert loaded.cluster.stress
+    assert loaded.cluster.blinkt == Blinkt(show="larson", brightness=31)
+    assert resolve.load(write(SMALL), env={}).cluster.blinkt is None

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from piimage.spec.checks import accounts, addresses, mpi, nodes, references, shares, system
+from piimage.spec.checks import (
+    accounts,
+    addresses,
+    mpi,
+    nodes,
+    references,
+    shares,
+    system,
+    wolfram,
+)
 from piimage.spec.checks.outside import Outside
 from piimage.spec.seats import seats
 
@@ -25,3 +34,4 @@ def run(draft: Draft, shelf: Shelf, outside: Outside) -> None:
     mpi.check(draft, places, outside)
     system.check(draft, outside)
     references.check(draft, outside)
+    wolfram.check(draft, outside)
