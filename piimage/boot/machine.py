@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piimage.cluster import Cluster, Node
+    from piimage.emulator import Accel
 
 GIB = 1 << 30
 #: Slirp needs a net with addresses for itself, its name server and its leases.
@@ -38,19 +39,6 @@ class Machine(StrEnum):
 
     VIRT = "virt"
     RASPI3B = "raspi3b"
-
-
-@dataclass(frozen=True, slots=True)
-class Accel:
-    """How guest code is run: `kvm` or `tcg`, and the CPU that `virt` gets."""
-
-    name: str
-    cpu: str
-
-    @property
-    def emulated(self) -> bool:
-        """Whether it is many times slower than a board."""
-        return self.name == "tcg"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

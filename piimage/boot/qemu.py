@@ -8,8 +8,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from piimage.boot.console import Console, clean
-from piimage.boot.machine import Accel
+from piimage.boot.console import Console
+from piimage.emulator import clean
 from piimage.errors import RehearsalError
 from piimage.run import PIPE, find, process, run
 
@@ -25,7 +25,6 @@ _PAUSE = 0.5
 #: Seconds between two nudges.
 _NUDGING = 5
 _SHOWN = 12
-_CPU = "cortex-a72"
 
 
 class SilentError(RehearsalError):
@@ -177,21 +176,3 @@ def overlay(artifact: Path, target: Path, size: int) -> None:
     target.unlink(missing_ok=True)
     backing = artifact.resolve()
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, target, str(size)])
-
-
-def accelerator(host: str, *, usable: bool) -> Accel:
-    """KVM when the host (`platform.machine()`) is a 64-bit ARM, may use it, and QEMU really starts with it; else TCG.
-
-    A CPU is always named: QEMU's default `max` emulates pointer authentication at several times the cost.
-    """
-    if host in ("aarch64", "arm64") and usable and _kvm_starts():
-        return Accel("kvm", "host")
-    return Accel("tcg", _CPU)
-
-
-def _kvm_starts() -> bool:
-    """/dev/kvm may be there and QEMU still crash: only a start tells."""
-    words = ["qemu-system-aarch64", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
-    words += ["-M", "virt,gic-version=host", "-cpu", "host", "-accel", "kvm"]
-    commands = b'{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n'
-    return run(words, stdin=commands, check=False, timeout=30).returncode == 0

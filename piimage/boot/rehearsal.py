@@ -17,9 +17,10 @@ from piimage import plan
 from piimage.bake.session import Packages
 from piimage.boot import card, checks, guest, machine, qemu
 from piimage.boot.checks import Finding
-from piimage.boot.machine import Accel, Machine
+from piimage.boot.machine import Machine
 from piimage.boot.qemu import SilentError
 from piimage.boot.report import Rehearsal
+from piimage.emulator import accelerator
 from piimage.errors import PiimageError, RehearsalError
 from piimage.run import require
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from piimage.boot.qemu import Vm
     from piimage.cluster import Cluster, Node
     from piimage.components.contribution import Check
+    from piimage.emulator import Accel
     from piimage.progress import Progress
     from piimage.state import State
 
@@ -166,7 +168,7 @@ def rehearse(stage: Stage, output: Path) -> Rehearsal:
 
 def _accel(machine_: Machine, progress: Progress) -> Accel:
     usable = machine_ is Machine.VIRT and os.access("/dev/kvm", os.R_OK | os.W_OK)
-    accel = qemu.accelerator(platform.machine(), usable=usable)
+    accel = accelerator(platform.machine(), usable=usable)
     if accel.emulated:
         progress.say("QEMU emulates the processor (TCG): a boot takes minutes instead of seconds")
     return accel
