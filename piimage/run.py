@@ -28,6 +28,8 @@ PACKAGES = {
     "bmaptool": "bmap-tools",
     "cp": "coreutils",
     "debugfs": "e2fsprogs",
+    "depmod": "kmod",
+    "dpkg-deb": "dpkg",
     "dumpe2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "fakeroot": "fakeroot",
@@ -42,6 +44,7 @@ PACKAGES = {
     "mkfs.vfat": "dosfstools",
     "mmd": "mtools",
     "mmdebstrap": "mmdebstrap",
+    "newuidmap": "uidmap",
     "qemu-aarch64-static": "qemu-user-static",
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
@@ -106,6 +109,7 @@ def _missing(*tools: str) -> MissingToolError:
     return MissingToolError(
         f"{names} {'is' if len(tools) == 1 else 'are'} not installed",
         hint=f"on Debian: `apt-get install {packages}`",
+        tools=tools,
     )
 
 

@@ -7,7 +7,8 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.boot import machine, place, qemu
+from piimage import emulator
+from piimage.boot import machine, place
 from piimage.boot.machine import Machine
 from piimage.boot.report import Rehearsal
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
     from piimage.boot.card import Card
     from piimage.boot.disk import Disk
-    from piimage.boot.machine import Accel
     from piimage.cluster import Cluster, Node
     from piimage.components.contribution import Check
+    from piimage.emulator import Accel
     from piimage.progress import Progress
     from piimage.state import State
 
@@ -52,8 +53,8 @@ class Stage:
 
 def accelerate(machine_: Machine, progress: Progress) -> Accel:
     """KVM where it works, else emulation, which is said once."""
-    usable = machine_ is Machine.VIRT and os.access("/dev/kvm", os.R_OK | os.W_OK)
-    accel = qemu.accelerator(platform.machine(), usable=usable)
+    usable = machine_ is Machine.VIRT and os.access(emulator.KVM, os.R_OK | os.W_OK)
+    accel = emulator.accelerator(platform.machine(), usable=usable)
     if accel.emulated:
         progress.say("QEMU emulates the processor (TCG): a boot takes minutes instead of seconds")
     return accel

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piimage import __version__
-from piimage.cli import base, boot, build, lock, schema, ssh, state, validate
+from piimage.cli import base, boot, build, doctor, lock, schema, ssh, state, validate
 from piimage.errors import ConfigError, ExitCode, PiimageError, WriteFailedError
 
 #: What full disks, quotas and file-size limits answer.
@@ -38,6 +38,7 @@ app.command()(build.build)
 app.command()(lock.lock)
 app.command()(boot.boot)
 app.command(context_settings={"allow_interspersed_args": False})(ssh.ssh)
+app.command()(doctor.doctor)
 app.add_typer(base.app, name="base")
 app.add_typer(state.app, name="state")
 app.command()(schema.schema)
