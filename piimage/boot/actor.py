@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from piimage.boot.card import Card
     from piimage.boot.guest import Access
-    from piimage.boot.machine import Accel
     from piimage.boot.qemu import Vm
     from piimage.boot.report import Rehearsal
     from piimage.boot.stage import Stage
     from piimage.boot.wiring import Wire
+    from piimage.emulator import Accel
 
 #: What a node sees of a neighbour whose sshd answers at its wired address.
 _BANNER = "^SSH-"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from piimage.emulator import clean
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()#][A-Za-z0-9]|[@-Z\\^_=>])"
-)
 _TROUBLE = (
     (re.compile(r"Kernel panic - not syncing: *(.*)"), "the kernel panicked"),
     (re.compile(r"ALERT! +(.*does not exist)"), "the root file system was not found"),
@@ -68,9 +67,3 @@ class Console:
                 detail = found[1].strip() if found.groups() else ""
                 return f"{words}: {detail}" if detail else words
         return None
-
-
-def clean(text: str) -> str:
-    """`text` without escape sequences, carriage returns and other control characters."""
-    text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c for c in text if c in "\n\t" or c.isprintable())

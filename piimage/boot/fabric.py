@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piimage.boot import qemu, switch, wiring
-from piimage.boot.console import clean
+from piimage.boot import switch, wiring
+from piimage.emulator import last_words, tethered
 from piimage.errors import RehearsalError
 from piimage.run import PIPE, process
 
@@ -43,8 +43,9 @@ class Fabric:
         """Raise `RehearsalError` if a part of it has ended: then no node can be reached any more."""
         for name, (child, log) in self._children.items():
             if child.poll() is not None:
+                said = last_words(log)
                 raise RehearsalError(
-                    f"the {name} of the rehearsal's network ended{_last_words(log)}",
+                    f"the {name} of the rehearsal's network ended{': ' + said if said else ''}",
                     hint=f"what it said is in {log}",
                 )
 
@@ -80,7 +81,7 @@ def fabric(wires: Mapping[str, Wire], directory: Path, logs: Path) -> Iterator[F
     """A switch with its sockets in `directory`, and the gateway with the forwards of all nodes.
 
     Raises `RehearsalError` when one of them does not start, `MissingToolError` when there is no QEMU. Start it
-    from the main thread (`qemu.tethered`).
+    from the main thread (`emulator.tethered`).
     """
     with (
         (logs / "switch.log").open("wb") as switch_log,
@@ -98,7 +99,7 @@ def fabric(wires: Mapping[str, Wire], directory: Path, logs: Path) -> Iterator[F
 
 def _tethered(argv: Sequence[str], log: IO[bytes]) -> AbstractContextManager[Process]:
     """A process that a Ctrl-C does not reach before us; the switch ends when its standard input does."""
-    words = qemu.tethered(argv)
+    words = tethered(argv)
     return process(words, stdin=PIPE, stdout=log, stderr=log, new_session=True)
 
 
@@ -109,9 +110,3 @@ def _await(running: Fabric, ready: Callable[[], bool]) -> None:
         if time.monotonic() - began > _START:
             raise RehearsalError(f"the rehearsal's network did not start within {_START} s")
         time.sleep(_PAUSE)
-
-
-def _last_words(log: Path) -> str:
-    text = clean(log.read_text(encoding="utf-8", errors="replace"))
-    said = [line for line in text.splitlines() if line.strip() and line[0] != "{"]
-    return f": {said[-1]}" if said else ""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from piimage.boot.console import clean
 from piimage.boot.place import KNOWN_HOSTS, SSH_CONFIG
+from piimage.emulator import clean
 from piimage.errors import RehearsalError, ToolFailedError
 from piimage.run import run
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piimage.boot.actor import Actor
-    from piimage.boot.machine import Accel
     from piimage.boot.stage import Stage
     from piimage.boot.testbed import Outcome, Testbed
     from piimage.cluster import Share
+    from piimage.emulator import Accel
 
     Hold = Callable[[Testbed, Sequence[str]], None]
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from piimage.boot.wiring import escaped, nics
+from piimage.boot.wiring import nics
+from piimage.emulator import escaped
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piimage.boot.wiring import Wire
+    from piimage.emulator import Accel
 
 GIB = 1 << 30
 #: MiB for translated code; QEMU's own choice is up to 1 GiB, of which a boot to the login used 600 MiB.
@@ -36,19 +38,6 @@ class Machine(StrEnum):
 
     VIRT = "virt"
     RASPI3B = "raspi3b"
-
-
-@dataclass(frozen=True, slots=True)
-class Accel:
-    """How guest code is run: `kvm` or `tcg`, and the CPU that `virt` gets."""
-
-    name: str
-    cpu: str
-
-    @property
-    def emulated(self) -> bool:
-        """Whether it is many times slower than a board."""
-        return self.name == "tcg"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from piimage.boot.console import Console, clean
-from piimage.boot.machine import Accel
+from piimage.boot.console import Console
+from piimage.emulator import last_words, tethered
 from piimage.errors import RehearsalError
-from piimage.run import PIPE, find, process, run
+from piimage.run import PIPE, process, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,6 @@ PAUSE = 0.5
 #: Seconds between two nudges.
 _NUDGING = 5
 _SHOWN = 12
-_CPU = "cortex-a72"
 
 
 class SilentError(RehearsalError):
@@ -163,9 +162,8 @@ class Vm:
             return
         self.console.read()
         status = self._child.returncode
-        text = self._messages.read_text(encoding="utf-8", errors="replace")
-        said = [line for line in clean(text).splitlines() if line.strip() and line[0] != "{"]
-        words = f": {said[-1]}" if said and status else ""
+        said = last_words(self._messages)
+        words = f": {said}" if said and status else ""
         how = f"with status {status}{words}" if status else "by itself (a reboot or a shutdown)"
         raise self.failure(f"QEMU ended {how} {when}")
 
@@ -206,14 +204,6 @@ def start(
             vm.console.close()
 
 
-def tethered(argv: Sequence[str]) -> list[str]:
-    """The command so that its process dies with us, however we end.
-
-    The kernel means the thread that starts it (prctl(2), PR_SET_PDEATHSIG): start it from the main thread.
-    """
-    return ["setpriv", "--pdeathsig", "KILL", "--", find(argv[0]), *argv[1:]]
-
-
 def overlay(disk: Disk, target: Path, size: int) -> None:
     """A qcow2 of `size` bytes over a raw image, which is only read; it holds the patches that make it the node's.
 
@@ -231,21 +221,3 @@ def overlay(disk: Disk, target: Path, size: int) -> None:
             piece.write_bytes(patch.data)
             words += ["-c", f"write -q -s {number} {patch.offset} {len(patch.data)}"]
         run([*words, target.resolve()], cwd=Path(place))
-
-
-def accelerator(host: str, *, usable: bool) -> Accel:
-    """KVM when the host (`platform.machine()`) is a 64-bit ARM, may use it, and QEMU really starts with it; else TCG.
-
-    A CPU is always named: QEMU's default `max` emulates pointer authentication at several times the cost.
-    """
-    if host in ("aarch64", "arm64") and usable and _kvm_starts():
-        return Accel("kvm", "host")
-    return Accel("tcg", _CPU)
-
-
-def _kvm_starts() -> bool:
-    """/dev/kvm may be there and QEMU still crash: only a start tells."""
-    words = ["qemu-system-aarch64", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
-    words += ["-M", "virt,gic-version=host", "-cpu", "host", "-accel", "kvm"]
-    commands = b'{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n'
-    return run(words, stdin=commands, check=False, timeout=30).returncode == 0

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from piimage.boot.card import Card
     from piimage.boot.guest import Access
-    from piimage.boot.machine import Accel
     from piimage.boot.qemu import Vm
     from piimage.boot.report import Rehearsal
     from piimage.boot.stage import Stage
+    from piimage.emulator import Accel
 
     Hold = Callable[[Access | None, Vm], None]
 

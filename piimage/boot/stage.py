@@ -7,18 +7,19 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.boot import machine, place, qemu
+from piimage.boot import machine, place
 from piimage.boot.machine import Machine
 from piimage.boot.report import Rehearsal
+from piimage.emulator import accelerator
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from piimage.boot.card import Card
     from piimage.boot.disk import Disk
-    from piimage.boot.machine import Accel
     from piimage.cluster import Cluster, Node
     from piimage.components.contribution import Check
+    from piimage.emulator import Accel
     from piimage.progress import Progress
     from piimage.state import State
 
@@ -53,7 +54,7 @@ class Stage:
 def accelerate(machine_: Machine, progress: Progress) -> Accel:
     """KVM where it works, else emulation, which is said once."""
     usable = machine_ is Machine.VIRT and os.access("/dev/kvm", os.R_OK | os.W_OK)
-    accel = qemu.accelerator(platform.machine(), usable=usable)
+    accel = accelerator(platform.machine(), usable=usable)
     if accel.emulated:
         progress.say("QEMU emulates the processor (TCG): a boot takes minutes instead of seconds")
     return accel

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
     from piimage.boot.card import Card
     from piimage.boot.guest import Access
-    from piimage.boot.machine import Accel, Machine, Parts
+    from piimage.boot.machine import Machine, Parts
     from piimage.boot.qemu import Vm
     from piimage.boot.report import Rehearsal
     from piimage.boot.stage import Stage
     from piimage.boot.wiring import Wire
     from piimage.components.contribution import Check
+    from piimage.emulator import Accel
 
 #: Seconds in which a node must be off after its power button was pressed (design: workers within two minutes).
 _POWER_OFF = 120

@@ -19,7 +19,7 @@ from test_boot_qemu import gone
 
 from piimage.boot import joint, outage
 from piimage.boot.joint import Scenario
-from piimage.boot.machine import Accel
+from piimage.emulator import Accel
 from piimage.errors import PiimageError, RehearsalError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -295,7 +295,7 @@ SCRIPT = """
     from phony_company import Company
     from piimage.boot import joint
     from piimage.boot.joint import Scenario
-    from piimage.boot.machine import Accel
+    from piimage.emulator import Accel
     place = Path({place!r})
     phony = make_phony(place / "phony.img")
     company = Company(place, phony, pytest.MonkeyPatch(), 3)

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piimage.boot.machine import (
-    Accel,
     Machine,
     Parts,
     additions,
@@ -21,6 +20,7 @@ from piimage.boot.machine import (
     overlay_size,
 )
 from piimage.boot.wiring import local_mac, wire
+from piimage.emulator import Accel
 from piimage.errors import PiimageError
 
 TCG, KVM = Accel("tcg", "cortex-a72"), Accel("kvm", "host")

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from piimage.boot import qemu
-from piimage.boot.console import Console, clean
+from piimage.boot.console import Console
 from piimage.boot.qemu import SilentError
+from piimage.emulator import clean
 from piimage.errors import MissingToolError, RehearsalError
 from piimage.progress import Quiet
 
@@ -203,15 +204,6 @@ def test_no_qemu_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(MissingToolError) as caught:
         login(tmp_path)
     assert "qemu-system-arm" in caught.value.hint
-
-
-def test_kvm_is_believed_only_when_a_machine_starts_with_it(fake):
-    fake("exit 1")
-    assert qemu.accelerator("aarch64", usable=True).name == "tcg"
-    fake("cat >/dev/null; exit 0")
-    assert qemu.accelerator("aarch64", usable=True).name == "kvm"
-    assert qemu.accelerator("x86_64", usable=True).name == "tcg"
-    assert qemu.accelerator("aarch64", usable=False).name == "tcg"
 
 
 def test_sequences_cut_in_the_middle_are_put_together(tmp_path):
