@@ -18,7 +18,7 @@ from piimage.run import find, require, run
 #: The emulated CPU. QEMU's default `max` emulates pointer authentication, which costs two to five times.
 CPU = "cortex-a57"
 
-_BINFMT = Path("/proc/sys/fs/binfmt_misc")
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _MAGIC = (
     r":piimage-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
     r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:{interpreter}:F"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piimage import __version__
-from piimage.cli import base, boot, build, lock, schema, ssh, state, validate
+from piimage.cli import base, boot, build, doctor, lock, schema, ssh, state, validate
 from piimage.errors import ConfigError, ExitCode, PiimageError, WriteFailedError
 
 #: What full disks, quotas and file-size limits answer.

@@ -6,6 +6,7 @@ forced, the network stays off, and the appliance sees nothing but the one scratc
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -232,6 +233,11 @@ def _kvm_known_bad() -> bool:
 
 def _remember_kvm_is_bad() -> None:
     _kvm_mark().touch()
+
+
+def installed() -> bool:
+    """Whether this interpreter has the module."""
+    return importlib.util.find_spec("guestfs") is not None
 
 
 def environment() -> Mapping[str, str]:

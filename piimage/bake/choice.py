@@ -1,0 +1,115 @@
+"""Which engine bakes on this machine, and why.
+
+`chroot` is the faster one: as root, or in a user namespace, with qemu-user for a foreign architecture. `vm` needs
+nothing but QEMU.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from piimage.bases import namespace
+from piimage.emulator import PROGRAM
+from piimage.errors import MissingToolError, PiimageError
+from piimage.run import available, find
+
+ENGINES = ("auto", "chroot", "vm")
+_FUSE = Path("/dev/fuse")
+#: What turns user namespaces off: Linux (user_namespaces(7)), Debian's own switch, Ubuntu's AppArmor.
+_SWITCHES = (
+    ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=0"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=0"),
+    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1",
+     "kernel.apparmor_restrict_unprivileged_userns=1"),
+)  # fmt: skip
+_VM_TOOLS = (PROGRAM, "setpriv", "mke2fs", "apt-get", "dpkg-deb", "depmod")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """An engine and in words why it is that one; `prefix` is the namespace command of `chroot`."""
+
+    name: str
+    reason: str
+    prefix: tuple[str, ...] = ()
+
+
+def choose(wanted: str = "auto", *, trusted: bool = True) -> Choice:
+    """The engine to use: `wanted` is one of `ENGINES`; `trusted` as in `engine.Job`.
+
+    Raises `PiimageError` for another word, `MissingToolError` when the engine that was asked for, or all of them,
+    lack something.
+    """
+    if wanted not in ENGINES:
+        raise PiimageError(f"`{wanted}` is not an engine; one of {', '.join(ENGINES)}")
+    if wanted == "vm":
+        for tool in _VM_TOOLS:
+            find(tool)
+        return Choice(name="vm", reason="it was asked for")
+    try:
+        prefix = tuple(namespace.prefix())
+        _check_mount(trusted=trusted)
+    except MissingToolError as error:
+        if wanted == "chroot":
+            raise
+        return _vm_instead(error)
+    return Choice(name="chroot", reason=_how(), prefix=prefix)
+
+
+def _check_mount(*, trusted: bool) -> None:
+    """Raise `MissingToolError` when an image cannot be mounted: root's kernel mounts what we made, FUSE the rest."""
+    if trusted and os.geteuid() == 0:
+        return
+    find("fuse2fs")
+    if not os.access(_FUSE, os.R_OK | os.W_OK):
+        raise MissingToolError(
+            f"there is no `{_FUSE}` that you may use", hint="`modprobe fuse` as root"
+        )
+
+
+def _vm_instead(error: MissingToolError) -> Choice:
+    """`vm`, because of `error`; raises it with both cures when there is no QEMU either."""
+    missing = [tool for tool in _VM_TOOLS if not available(tool)]
+    if missing:
+        other = _hint(missing[0])
+        raise MissingToolError(
+            f"packages can be baked neither in a chroot, since {error.message}, nor in a virtual machine, "
+            f"since `{missing[0]}` is not installed",
+            hint="; or ".join(filter(None, [other, error.hint])),
+        ) from error
+    return Choice(name="vm", reason=f"no chroot, since {error.message}{_switched_off()}")
+
+
+def _hint(tool: str) -> str | None:
+    try:
+        find(tool)
+    except MissingToolError as error:
+        return error.hint
+    return None
+
+
+def _switched_off() -> str:
+    """The sysctl that keeps an ordinary user from having user namespaces, if one does."""
+    if os.geteuid() == 0:
+        return ""
+    for path, value, words in _SWITCHES:
+        try:
+            found = Path(path).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if found == value:
+            return f" (sysctl {words})"
+    return ""
+
+
+def _how() -> str:
+    """What makes a chroot possible here."""
+    who = "root" if os.geteuid() == 0 else "a user namespace with subordinate ids"
+    if platform.machine() == "aarch64":
+        return f"{who}, no emulation"
+    if (namespace.BINFMT / "qemu-aarch64").exists():
+        return f"{who}, arm64 programs through the binfmt entry `qemu-aarch64`"
+    return f"{who}, arm64 programs through a binfmt entry of our own"

@@ -1,0 +1,168 @@
+"""What this machine has of what piimage needs, by what it is needed for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from piimage.bake import kit
+from piimage.bake.choice import choose
+from piimage.bases import namespace
+from piimage.disk import guestfs
+from piimage.emulator import PROGRAM, this_accelerator
+from piimage.errors import MissingToolError
+from piimage.run import PACKAGES, available
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from piimage.bake.choice import Choice
+    from piimage.bases.cache import Cache
+    from piimage.emulator import Accel
+
+#: Programs that each purpose cannot do without; what only some ways of doing it need is asked for by name.
+TOOLS = {
+    "make a base": ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "zstd", "setpriv", "unshare"),
+    "build": ("e2fsck", "fsck.fat", "mcopy", "qemu-img", "xz", "zstd"),
+    "bake": ("apt-get", "apt-cache", "apt-config", "dpkg-deb", "resize2fs"),
+    "boot": (PROGRAM, "qemu-img", "setpriv", "ssh"),
+}  # fmt: skip
+#: Less than this is soon full: a base, its variants and images of some nodes.
+ENOUGH = 6 << 30
+_GUESTFS = "python3-guestfs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """Something missing: `package` is Debian's, where there is one, and `cure` what else to do."""
+
+    what: str
+    package: str | None = None
+    cure: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """Whether piimage can do a thing here: `how` says in which way, `lacks` why not."""
+
+    name: str
+    how: str = ""
+    lacks: tuple[Lack, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.lacks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """All that was looked at: `free` bytes for the cache, `kit` the version of our kernel once it was fetched."""
+
+    purposes: tuple[Purpose, ...]
+    engine: Choice | None
+    accelerator: Accel
+    cache: Path
+    free: int
+    kit: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything can be done here."""
+        return all(purpose.ok for purpose in self.purposes)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Debian packages that bring what is missing."""
+        lacks = (lack for purpose in self.purposes for lack in purpose.lacks)
+        return tuple(sorted({lack.package for lack in lacks if lack.package}))
+
+
+def examine(cache: Cache) -> Diagnosis:
+    """Look at this machine. Starts small programs to see whether they work, and changes nothing."""
+    try:
+        engine, trouble = choose(), None
+    except MissingToolError as error:
+        engine, trouble = None, error
+    accelerator = this_accelerator()
+    fetched = kit.present(cache)
+    purposes = (
+        _purpose("make a base", _foreign_trees),
+        _purpose("build", _appliance),
+        _purpose("bake", lambda: _engine(engine, trouble)),
+        _purpose("boot", lambda: (f"{accelerator.name}: {accelerator.reason}", ())),
+    )
+    return Diagnosis(
+        purposes=purposes,
+        engine=engine,
+        accelerator=accelerator,
+        cache=cache.root,
+        free=_free(cache.root),
+        kit=fetched.version if fetched else None,
+    )
+
+
+def _purpose(name: str, look: Callable[[], tuple[str, Iterable[Lack]]]) -> Purpose:
+    """What is missing of a purpose's programs, and of the rest that `look` knows."""
+    tools = [
+        Lack(what=f"`{tool}`", package=PACKAGES.get(tool, tool))
+        for tool in TOOLS[name]
+        if not available(tool)
+    ]
+    how, others = look()
+    seen = {lack.what for lack in tools}
+    return Purpose(
+        name=name, how=how, lacks=(*tools, *(lack for lack in others if lack.what not in seen))
+    )
+
+
+def _foreign_trees() -> tuple[str, Iterable[Lack]]:
+    try:
+        namespace.prefix()
+    except MissingToolError as error:
+        return "", (_lack(error),)
+    return "arm64 programs run here", ()
+
+
+def _appliance() -> tuple[str, Iterable[Lack]]:
+    """libguestfs: the module, and a kernel for its appliance (supermin takes the host's)."""
+    if not guestfs.installed():
+        cure = "a virtual environment sees it when made with `--system-site-packages`"
+        lack = Lack(what="the Python module `guestfs`", package=_GUESTFS, cure=cure)
+        return "", (lack,)
+    own = [name for name in ("SUPERMIN_KERNEL", "LIBGUESTFS_PATH") if os.environ.get(name)]
+    if own:
+        return f"libguestfs, its kernel as `{own[0]}` says", ()
+    kernels = sorted(Path("/boot").glob("vmlinuz-*"))
+    readable = [path for path in kernels if os.access(path, os.R_OK)]
+    if readable:
+        return f"libguestfs with {readable[-1]}", ()
+    if kernels:
+        cure = f"`sudo chmod 0644 {kernels[-1]}`"
+        return "", (Lack(what=f"the right to read `{kernels[-1]}`", cure=cure),)
+    package = f"linux-image-cloud-{'arm64' if os.uname().machine == 'aarch64' else 'amd64'}"
+    return "", (Lack(what="a kernel in /boot for the libguestfs appliance", package=package),)
+
+
+def _engine(engine: Choice | None, trouble: MissingToolError | None) -> tuple[str, Iterable[Lack]]:
+    if engine is not None:
+        return f"{engine.name}: {engine.reason}", ()
+    return "", (_lack(trouble),) if trouble else ()
+
+
+def _lack(error: MissingToolError) -> Lack:
+    """A lack from an error; `run.find` names program and package in a known way."""
+    for tool, package in PACKAGES.items():
+        if error.message == f"`{tool}` is not installed":
+            return Lack(what=f"`{tool}`", package=package)
+    return Lack(what=error.message, cure=error.hint)
+
+
+def _free(place: Path) -> int:
+    """Bytes that an ordinary user may still write where `place` is or will be."""
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
