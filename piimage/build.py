@@ -68,7 +68,10 @@ class _Role:
 
 @dataclass(slots=True)
 class Build:
-    """A build under way; `fmt` None means variants and stamps only, `locked` that the lock may not change."""
+    """A build under way; `fmt` None means variants and stamps only, `locked` that the lock may not change.
+
+    `engine` is one of `piimage.bake.choice.ENGINES`.
+    """
 
     cluster: Cluster
     store: Store
@@ -76,6 +79,7 @@ class Build:
     progress: Progress
     fmt: Format | None = None
     locked: bool = False
+    engine: str = "auto"
     _roles: dict[Role, _Role] = field(default_factory=dict)
 
     def run(
@@ -117,7 +121,9 @@ class Build:
         """Everything that can go wrong without an appliance goes wrong here, before anything of ours is written."""
         plans: dict[Role, tuple[Base, VariantPlan]] = {}
         roles = tuple(dict.fromkeys(node.role for node in nodes))
-        packages = Packages(self.cluster, self.store, self.progress, locked=self.locked)
+        packages = Packages(
+            self.cluster, self.store, self.progress, locked=self.locked, engine=self.engine
+        )
         packages.settle(roles)
         for role in roles:
             base = packages.base(role)

@@ -33,6 +33,7 @@ TOOLS = {
 #: Less than this is soon full: a base, its variants and images of some nodes.
 ENOUGH = 6 << 30
 _GUESTFS = "python3-guestfs"
+_BOOT = Path("/boot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,15 @@ class Lack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purpose:
-    """Whether piimage can do a thing here: `how` says in which way, `lacks` why not."""
+    """Whether piimage can do a thing here: `how` says in which way, `lacks` why not.
+
+    What is not `needed` may stay undone where it lacks a privilege that no package brings.
+    """
 
     name: str
     how: str = ""
     lacks: tuple[Lack, ...] = ()
+    needed: bool = True
 
     @property
     def ok(self) -> bool:
@@ -71,8 +76,8 @@ class Diagnosis:
 
     @property
     def ok(self) -> bool:
-        """Whether everything can be done here."""
-        return all(purpose.ok for purpose in self.purposes)
+        """Whether all that is needed can be done here, and no package is missing."""
+        return not self.packages and all(p.ok or not p.needed for p in self.purposes)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -90,7 +95,7 @@ def examine(cache: Cache) -> Diagnosis:
     accelerator = this_accelerator()
     fetched = kit.present(cache)
     purposes = (
-        _purpose("make a base", _foreign_trees),
+        _purpose("make a base", _foreign_trees, needed=False),  # others' images can be imported
         _purpose("build", _appliance),
         _purpose("bake", lambda: _engine(engine, trouble)),
         _purpose("boot", lambda: (f"{accelerator.name}: {accelerator.reason}", ())),
@@ -105,25 +110,32 @@ def examine(cache: Cache) -> Diagnosis:
     )
 
 
-def _purpose(name: str, look: Callable[[], tuple[str, Iterable[Lack]]]) -> Purpose:
+def _purpose(
+    name: str, look: Callable[[], tuple[str, Iterable[Lack]]], *, needed: bool = True
+) -> Purpose:
     """What is missing of a purpose's programs, and of the rest that `look` knows."""
-    tools = [
-        Lack(what=f"`{tool}`", package=PACKAGES.get(tool, tool))
-        for tool in TOOLS[name]
-        if not available(tool)
-    ]
     how, others = look()
-    seen = {lack.what for lack in tools}
-    return Purpose(
-        name=name, how=how, lacks=(*tools, *(lack for lack in others if lack.what not in seen))
-    )
+    lacks = [_program(tool) for tool in TOOLS[name] if not available(tool)]
+    lacks = list(dict.fromkeys([*lacks, *others]))
+    return Purpose(name=name, how=how, lacks=tuple(lacks), needed=needed)
+
+
+def _program(tool: str) -> Lack:
+    return Lack(what=f"`{tool}`", package=PACKAGES.get(tool, tool))
+
+
+def _without(error: MissingToolError) -> Iterable[Lack]:
+    """What an error says is missing."""
+    if error.tools:
+        return map(_program, error.tools)
+    return (Lack(what=error.message, cure=error.hint),)
 
 
 def _foreign_trees() -> tuple[str, Iterable[Lack]]:
     try:
         namespace.prefix()
     except MissingToolError as error:
-        return "", (_lack(error),)
+        return "", _without(error)
     return "arm64 programs run here", ()
 
 
@@ -136,7 +148,7 @@ def _appliance() -> tuple[str, Iterable[Lack]]:
     own = [name for name in ("SUPERMIN_KERNEL", "LIBGUESTFS_PATH") if os.environ.get(name)]
     if own:
         return f"libguestfs, its kernel as `{own[0]}` says", ()
-    kernels = sorted(Path("/boot").glob("vmlinuz-*"))
+    kernels = sorted(_BOOT.glob("vmlinuz-*"))
     readable = [path for path in kernels if os.access(path, os.R_OK)]
     if readable:
         return f"libguestfs with {readable[-1]}", ()
@@ -150,15 +162,7 @@ def _appliance() -> tuple[str, Iterable[Lack]]:
 def _engine(engine: Choice | None, trouble: MissingToolError | None) -> tuple[str, Iterable[Lack]]:
     if engine is not None:
         return f"{engine.name}: {engine.reason}", ()
-    return "", (_lack(trouble),) if trouble else ()
-
-
-def _lack(error: MissingToolError) -> Lack:
-    """A lack from an error; `run.find` names program and package in a known way."""
-    for tool, package in PACKAGES.items():
-        if error.message == f"`{tool}` is not installed":
-            return Lack(what=f"`{tool}`", package=package)
-    return Lack(what=error.message, cure=error.hint)
+    return "", _without(trouble) if trouble else ()
 
 
 def _free(place: Path) -> int:

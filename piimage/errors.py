@@ -54,9 +54,13 @@ class ConfigError(PiimageError):
 
 
 class MissingToolError(PiimageError):
-    """A program or privilege that this machine does not have."""
+    """A program or privilege that this machine does not have; `tools` are the programs, where it is those."""
 
     exit_code = ExitCode.MISSING_TOOL
+
+    def __init__(self, message: str, *, hint: str | None = None, tools: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.tools = tuple(tools)
 
 
 class ToolFailedError(PiimageError):

@@ -109,6 +109,7 @@ def _missing(*tools: str) -> MissingToolError:
     return MissingToolError(
         f"{names} {'is' if len(tools) == 1 else 'are'} not installed",
         hint=f"on Debian: `apt-get install {packages}`",
+        tools=tools,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from piimage.bases import namespace
 from piimage.emulator import PROGRAM
 from piimage.errors import MissingToolError, PiimageError
-from piimage.run import available, find
+from piimage.run import require
 
 ENGINES = ("auto", "chroot", "vm")
 _FUSE = Path("/dev/fuse")
@@ -46,9 +46,8 @@ def choose(wanted: str = "auto", *, trusted: bool = True) -> Choice:
     if wanted not in ENGINES:
         raise PiimageError(f"`{wanted}` is not an engine; one of {', '.join(ENGINES)}")
     if wanted == "vm":
-        for tool in _VM_TOOLS:
-            find(tool)
-        return Choice(name="vm", reason="it was asked for")
+        require(*_VM_TOOLS)
+        return Choice(name="vm", reason="as asked for")
     try:
         prefix = tuple(namespace.prefix())
         _check_mount(trusted=trusted)
@@ -63,7 +62,7 @@ def _check_mount(*, trusted: bool) -> None:
     """Raise `MissingToolError` when an image cannot be mounted: root's kernel mounts what we made, FUSE the rest."""
     if trusted and os.geteuid() == 0:
         return
-    find("fuse2fs")
+    require("fuse2fs")
     if not os.access(_FUSE, os.R_OK | os.W_OK):
         raise MissingToolError(
             f"there is no `{_FUSE}` that you may use", hint="`modprobe fuse` as root"
@@ -71,24 +70,17 @@ def _check_mount(*, trusted: bool) -> None:
 
 
 def _vm_instead(error: MissingToolError) -> Choice:
-    """`vm`, because of `error`; raises it with both cures when there is no QEMU either."""
-    missing = [tool for tool in _VM_TOOLS if not available(tool)]
-    if missing:
-        other = _hint(missing[0])
+    """`vm`, because of `error`; raises an error with both cures when that lacks something too."""
+    try:
+        require(*_VM_TOOLS)
+    except MissingToolError as other:
         raise MissingToolError(
             f"packages can be baked neither in a chroot, since {error.message}, nor in a virtual machine, "
-            f"since `{missing[0]}` is not installed",
-            hint="; or ".join(filter(None, [other, error.hint])),
+            f"since {other.message}",
+            hint="; or ".join(filter(None, [other.hint, error.hint])),
+            tools=(*error.tools, *other.tools),
         ) from error
     return Choice(name="vm", reason=f"no chroot, since {error.message}{_switched_off()}")
-
-
-def _hint(tool: str) -> str | None:
-    try:
-        find(tool)
-    except MissingToolError as error:
-        return error.hint
-    return None
 
 
 def _switched_off() -> str:

@@ -1,4 +1,4 @@
-"""Which engine bakes on this machine."""
+"""The engine that was chosen, with what it needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from piimage.bake import native_copy
 from piimage.bake.chroot import ChrootEngine, Tools
-from piimage.bases import archive, namespace
+from piimage.bake.vm import VmEngine
+from piimage.bases import archive
 from piimage.bases.debian import COMPONENTS
 from piimage.bases.native import native_tools
 from piimage.errors import PiimageError
@@ -15,6 +16,7 @@ from piimage.errors import PiimageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from piimage.bake.choice import Choice
     from piimage.bake.engine import Engine
     from piimage.bases.cache import Cache
     from piimage.bases.record import Base
@@ -28,10 +30,12 @@ _NATIVE = {"x86_64": "amd64"}
 _GUESTS = ("arm64", "armhf")
 
 
-def choose(base: Base, *, cache: Cache, progress: Progress) -> Engine:
-    """The engine for bakes into `base`; raises `MissingToolError` with what this machine lacks."""
-    prefix = namespace.prefix()
-    return ChrootEngine(prefix=prefix, tools=_tools(base, prefix, cache, progress))
+def engine(choice: Choice, base: Base, *, cache: Cache, progress: Progress) -> Engine:
+    """The engine of a choice, for bakes into `base`."""
+    if choice.name == "vm":
+        return VmEngine(cache=cache)
+    tools = _tools(base, choice.prefix, cache, progress)
+    return ChrootEngine(prefix=choice.prefix, tools=tools)
 
 
 def _tools(base: Base, prefix: Sequence[str], cache: Cache, progress: Progress) -> Tools | None:

@@ -87,6 +87,7 @@ def kit(cache: Cache, progress: Progress, suite: str = SUITE) -> Kit:
             home = scratch / "kit"
             record = _unpack(packages, home)
             (home / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+            cache.directory("kit")
             if place.exists():  # damaged
                 place.rename(scratch / "old")
             home.rename(place)
@@ -98,7 +99,7 @@ def kit(cache: Cache, progress: Progress, suite: str = SUITE) -> Kit:
 def _place(cache: Cache, suite: str) -> Path:
     """Named by what decides the content. Newer versions in the archive do not: then every start would ask it."""
     text = "\n".join([suite, str(_VERSION), *archive.sources(suite, "main")])
-    return cache.directory("kit") / f"{suite}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return cache.root / "kit" / f"{suite}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _open(place: Path) -> Kit | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piimage.bake import baked, engines, layers, lock, package_files, packaging
+from piimage.bake import baked, choice, engines, layers, lock, package_files, packaging
 from piimage.distros.packages import real_names
 from piimage.errors import ConfigError
 from piimage.plan import refuse, wanted_packages
@@ -19,6 +19,8 @@ from piimage.plan import refuse, wanted_packages
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from piimage.bake.choice import Choice
+    from piimage.bake.engine import Engine
     from piimage.bake.layers import Names
     from piimage.bake.lock import Layer, Lock, Package
     from piimage.bake.package_files import Fetch
@@ -42,13 +44,18 @@ class _Group:
 
 @dataclass(slots=True)
 class Packages:
-    """The packages of a cluster. `locked` refuses to change the lock, `update` resolves everything anew."""
+    """The packages of a cluster. `locked` refuses to change the lock, `update` resolves everything anew.
+
+    `engine` is one of `choice.ENGINES`.
+    """
 
     cluster: Cluster
     store: Store
     progress: Progress
     locked: bool = False
     update: bool = False
+    engine: str = "auto"
+    _chosen: dict[bool, Choice] = field(default_factory=dict)
     _groups: dict[tuple[str, str | None], _Group] = field(default_factory=dict)
     _chains: dict[Role, tuple[Layer, ...]] = field(default_factory=dict)
 
@@ -169,10 +176,19 @@ class Packages:
             layer,
             script=packaging.script(layer, base.facts),
             files=files,
-            engine=lambda: engines.choose(base, cache=self.store, progress=self.progress),
+            engine=lambda: self._engine(base),
             cache=self.store,
             progress=self.progress,
         )
+
+    def _engine(self, base: Base) -> Engine:
+        """The engine for bakes into `base`; which one and why is told once."""
+        if base.trusted not in self._chosen:
+            chosen = choice.choose(self.engine, trusted=base.trusted)
+            self._chosen[base.trusted] = chosen
+            self.progress.say(f"engine `{chosen.name}` bakes: {chosen.reason}")
+        chosen = self._chosen[base.trusted]
+        return engines.engine(chosen, base, cache=self.store, progress=self.progress)
 
     def _fetcher(self, base: Base) -> Fetch:
         def fetch(packages: Sequence[Package], directory: Path) -> None:

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from piimage.bake.engine import ENVIRONMENT, follow
 from piimage.bake.initramfs import initramfs
 from piimage.bake.kit import kit
-from piimage.disk import ext4
+from piimage.disk import ext4, fat
 from piimage.emulator import PROGRAM, clean, escaped, last_words, launched, this_accelerator
 from piimage.errors import ToolFailedError, UnsupportedError, WriteFailedError
 from piimage.run import find, run
@@ -89,6 +89,8 @@ class VmEngine:
             _judge(place, job)
         with progress.step("checking the file system"):
             ext4.check(job.image, job.root.start)
+            if job.firmware:
+                fat.check(job.image, job.firmware.start)
 
     def _argv(self, parts: Kit, job: Job) -> list[str]:
         """The whole command of QEMU."""

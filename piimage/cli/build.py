@@ -51,6 +51,12 @@ def build(
     locked: Annotated[
         bool, typer.Option("--locked", help="Fail rather than change the lock of packages: for CI.")
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|chroot|vm", help="What installs packages; `piimage doctor` tells more."
+        ),
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -59,6 +65,7 @@ def build(
     Example: piimage build --node 3
     """
     from piimage.artifact import FORMATS  # noqa: PLC0415 -- start-up time
+    from piimage.bake.choice import ENGINES  # noqa: PLC0415 -- start-up time
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
     from piimage.build import Build  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
@@ -69,6 +76,8 @@ def build(
         raise typer.BadParameter("name nodes with `--node`, or take all with `--all`")
     if fmt is not None and fmt not in FORMATS:
         raise typer.BadParameter(f"`{fmt}` is not a format; one of {', '.join(FORMATS)}")
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"`{engine}` is not an engine; one of {', '.join(ENGINES)}")
     progress = progress_for(json_output=json_output, quiet=quiet)
     cluster = load(source, progress)
     nodes = _chosen(cluster, node)
@@ -82,6 +91,7 @@ def build(
         progress=progress,
         fmt=None if all_nodes and fmt is None else cast("Format", fmt or "img"),
         locked=locked,
+        engine=engine,
     ).run(nodes, env=os.environ, require_state=require_state)
     if json_output:
         print(json.dumps(_as_json(result), indent=2))  # noqa: T201 -- cli prints
