@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -20,13 +21,19 @@ from piimage.bake.engine import Job
 from piimage.bake.vm import VmEngine
 from piimage.bases.cache import Cache
 from piimage.emulator import Accel
-from piimage.errors import MissingToolError, ToolFailedError, UnsupportedError, WriteFailedError
+from piimage.errors import (
+    ImageError,
+    MissingToolError,
+    ToolFailedError,
+    UnsupportedError,
+    WriteFailedError,
+)
 from piimage.facts import Filesystem, Partition
 from piimage.progress import Quiet
 
 EXT4, VFAT = Filesystem(type="ext4"), Filesystem(type="vfat")
 ROOT = Partition(number=2, start=1 << 20, size=4 << 20, type="83", filesystem=EXT4)
-FIRMWARE = Partition(number=1, start=512, size=512 << 10, type="c", filesystem=VFAT)
+FIRMWARE = Partition(number=1, start=5 << 20, size=4 << 20, type="c", filesystem=VFAT)
 MODULES = {
     f"kernel/{name}.ko": ""
     for name in (
@@ -77,7 +84,7 @@ def played(tmp_path, monkeypatch):
     monkeypatch.setattr(vm, "_PAUSE", 0.02)
     image = tmp_path / "image.img"
     with image.open("wb") as file:
-        file.truncate(ROOT.start + ROOT.size)
+        file.truncate(FIRMWARE.start + FIRMWARE.size)
     subprocess.run(
         ["mke2fs", "-q", "-t", "ext4", "-E", f"offset={ROOT.start}", image, f"{ROOT.size >> 10}k"],
         check=True,
@@ -94,6 +101,8 @@ def played(tmp_path, monkeypatch):
                 "log": tmp_path / "log", "scratch": tmp_path / "scratch",
             }  # fmt: skip
             job = Job(**{**values, **changes})
+            shutil.rmtree(job.scratch)
+            job.scratch.mkdir()
             accel = accel or Accel("tcg", "cortex-a57")
             VmEngine(cache=cache, accel=accel, stall=stall, limit=limit).run(
                 job, progress or Quiet()
@@ -175,7 +184,8 @@ def test_a_comma_in_a_path_is_no_option(played):
 
 
 def test_init_finds_script_and_configuration(played):
-    played.run(WELL, firmware=FIRMWARE, firmware_mount="/boot/it's firmware")
+    with pytest.raises(ImageError, match="no FAT"):  # there is none in this image
+        played.run(WELL, firmware=FIRMWARE, firmware_mount="/boot/it's firmware")
 
     found = played.initramfs
     assert found["script"] == b"echo hello\n"
@@ -188,6 +198,18 @@ def test_init_finds_script_and_configuration(played):
     assert {"LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "HOME=/root"} <= set(shown[3:])
     assert [word for word in shown if word.startswith("PATH=")]
     assert any("vfat" in name for name in found)
+
+
+def test_both_file_systems_are_looked_at_afterwards(played):
+    image = played.home / "image.img"
+    place = ["--offset", str(FIRMWARE.start // 512)]
+    subprocess.run(["mkfs.vfat", *place, image, str(FIRMWARE.size >> 10)], check=True)
+    played.run(WELL, firmware=FIRMWARE)
+    with pytest.raises(ImageError, match="FAT"):
+        played.run(
+            f"dd if=/dev/urandom of=$image bs=512 seek={FIRMWARE.start // 512} count=9 conv=notrunc 2>&1; {WELL}",
+            firmware=FIRMWARE,
+        )
 
 
 def test_without_firmware_no_fat(played):
@@ -268,7 +290,7 @@ def test_endless_output_is_cut(played, monkeypatch):
 
 def test_a_file_system_that_is_damaged_afterwards_is_found(played):
     body = f"dd if=/dev/urandom of=$image bs=1024 seek={(ROOT.start >> 10) + 4} count=64 conv=notrunc 2>&1; {WELL}"
-    with pytest.raises(Exception, match=r"e2fsck|file system|damaged"):
+    with pytest.raises(ImageError, match=r"not clean|damaged"):
         played.run(body)
 
 
