@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_bake_initramfs import make_kit, read
+from test_bake_initramfs import make_kernel, read
 
-from piimage.bake import kit as kit_module
-from piimage.bake import vm
+from piimage.bake import kernel, vm
 from piimage.bake.engine import Job
 from piimage.bake.vm import VmEngine
 from piimage.bases.cache import Cache
@@ -63,24 +62,24 @@ os.execv("/bin/sh", ["sh", "-c", open("{home}/body").read()])
 
 @pytest.fixture
 def played(tmp_path, monkeypatch):
-    """A kit in the cache, and a QEMU whose body is shell: `$said`, `$ended`, `$console` are where it writes."""
+    """A kernel in the cache, and a QEMU whose body is shell: `$said`, `$ended`, `$console` are where it writes."""
     directory = tmp_path / "bin"
     directory.mkdir()
     tool = directory / "qemu-system-aarch64"
     tool.write_text(PLAYED.format(python=sys.executable, home=tmp_path))
     tool.chmod(0o755)
-    (directory / "apt-get").symlink_to("/bin/true")  # whose archive decides the name of the kit
+    (directory / "apt-get").symlink_to("/bin/true")  # whose archive decides where the kernel is
     monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
     cache = Cache(tmp_path / "cache")
-    place = kit_module._place(cache, kit_module.SUITE)
+    place = kernel._place(cache, kernel.SUITE)
     place.mkdir(parents=True)
-    found = make_kit(tmp_path / "kit", MODULES)
+    found = make_kernel(tmp_path / "kernel", MODULES)
     version = found.version
     (place / "usr/lib/modules").mkdir(parents=True)
     found.modules.rename(place / "usr/lib/modules" / version)
     for name in ("vmlinuz", "busybox"):
-        (tmp_path / "kit" / name).rename(place / name)
-    (place / "kit.json").write_text(json.dumps({"version": version, "packages": {}}))
+        (tmp_path / "kernel" / name).rename(place / name)
+    (place / "kernel.json").write_text(json.dumps({"version": version, "packages": {}}))
     monkeypatch.setattr(vm, "_PAUSE", 0.02)
     image = tmp_path / "image.img"
     with image.open("wb") as file:

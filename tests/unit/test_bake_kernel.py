@@ -1,4 +1,4 @@
-"""The kit: what is asked of apt and depmod, what is taken out of packages, what is remembered."""
+"""Our own kernel: what is asked of apt and depmod, what is taken out of packages, what is remembered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tarfile
 
 import pytest
 
-from piimage.bake import kit
+from piimage.bake import kernel
 from piimage.bases.cache import Cache
 from piimage.errors import MissingToolError, ToolFailedError
 from piimage.progress import Quiet
@@ -94,28 +94,28 @@ def calls(archive):
     return (archive / "calls").read_text()
 
 
-def test_a_kit_holds_kernel_modules_and_busybox(archive, tmp_path):
-    made = kit.kit(Cache(tmp_path / "cache"), Quiet())
+def test_it_comes_with_modules_and_busybox(archive, tmp_path):
+    made = kernel.ensure(Cache(tmp_path / "cache"), Quiet())
 
     assert made.version == VERSION
-    assert made.kernel.read_bytes() == b"Image"
+    assert made.image.read_bytes() == b"Image"
     assert made.busybox.read_bytes() == b"\x7fELF"
     assert (made.modules / "kernel/fs/ext4/ext4.ko.xz").read_bytes() == b"module"
     assert (made.modules / "modules.dep").exists()
     assert made.modules.parts[-3:] == ("lib", "modules", VERSION)
     assert made.packages == {KERNEL: "1-2", "busybox-static": "1-2"}
-    home = made.kernel.parent
+    home = made.image.parent
     kept = {str(p.relative_to(home)) for p in home.rglob("*") if p.is_file() and not p.is_symlink()}
     assert {name for name in kept if "dtb" in name or "man" in name or "config" in name} == set()
 
 
 def test_the_kernel_behind_the_meta_package_is_fetched(archive, tmp_path):
-    kit.kit(Cache(tmp_path / "cache"), Quiet())
+    kernel.ensure(Cache(tmp_path / "cache"), Quiet())
     assert f"download {KERNEL} busybox-static" in calls(archive)
 
 
 def test_apt_has_a_root_of_its_own_and_this_machines_proxy(archive, tmp_path):
-    kit.kit(Cache(tmp_path / "cache"), Quiet())
+    kernel.ensure(Cache(tmp_path / "cache"), Quiet())
 
     conf = (tmp_path / "conf").read_text()
     assert 'APT::Architecture "arm64";' in conf
@@ -130,31 +130,31 @@ def test_apt_has_a_root_of_its_own_and_this_machines_proxy(archive, tmp_path):
 
 def test_it_is_fetched_once(archive, tmp_path):
     cache = Cache(tmp_path / "cache")
-    assert kit.present(cache) is None
-    first = kit.kit(cache, Quiet())
+    assert kernel.present(cache) is None
+    first = kernel.ensure(cache, Quiet())
     before = calls(archive).count(" update")
 
-    assert kit.kit(cache, Quiet()) == first
-    assert kit.present(cache) == first
+    assert kernel.ensure(cache, Quiet()) == first
+    assert kernel.present(cache) == first
     assert calls(archive).count(" update") == before == 1
 
 
-def test_another_archive_is_another_kit(archive, tmp_path):
+def test_another_archive_is_another_kernel(archive, tmp_path):
     cache = Cache(tmp_path / "cache")
-    kit.kit(cache, Quiet())
+    kernel.ensure(cache, Quiet())
     tool = archive / "bin/apt-get"
     tool.write_text(tool.read_text().replace("http://deb.test", "http://other.test"))
-    assert kit.present(cache) is None
+    assert kernel.present(cache) is None
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_half_a_kit_is_none(archive, tmp_path, name):
+def test_half_of_it_is_nothing(archive, tmp_path, name):
     make_package(archive / f"packages/{name}_1_arm64.deb", name, {"./usr/share/doc/x": b"x"})
     cache = Cache(tmp_path / "cache")
 
     with pytest.raises(ToolFailedError, match="kernel or busybox"):
-        kit.kit(cache, Quiet())
-    assert kit.present(cache) is None
+        kernel.ensure(cache, Quiet())
+    assert kernel.present(cache) is None
     assert list((tmp_path / "cache/scratch").iterdir()) == []
 
 
@@ -164,19 +164,19 @@ def test_an_archive_that_is_down(archive, tmp_path):
         tool.read_text().replace("*update)", "*update) echo 'E: no host' >&2; exit 100;")
     )
     with pytest.raises(ToolFailedError, match="E: no host"):
-        kit.kit(Cache(tmp_path / "cache"), Quiet())
+        kernel.ensure(Cache(tmp_path / "cache"), Quiet())
 
 
 def test_a_meta_package_that_names_no_kernel(archive, tmp_path):
     (archive / "bin/apt-cache").write_text("#!/bin/sh\necho 'Depends: something'\n")
     with pytest.raises(ToolFailedError, match="names no kernel: Depends: something"):
-        kit.kit(Cache(tmp_path / "cache"), Quiet())
+        kernel.ensure(Cache(tmp_path / "cache"), Quiet())
 
 
 def test_without_a_debian_archive_it_is_said(archive, tmp_path):
     (archive / "bin/apt-get").write_text("#!/bin/sh\ntrue\n")
     with pytest.raises(MissingToolError, match="knows no Debian archive"):
-        kit.kit(Cache(tmp_path / "cache"), Quiet())
+        kernel.ensure(Cache(tmp_path / "cache"), Quiet())
 
 
 def test_what_a_package_may_not_write(archive, tmp_path):
@@ -187,7 +187,7 @@ def test_what_a_package_may_not_write(archive, tmp_path):
         f"./usr/lib/modules/{VERSION}/link": "/etc/passwd",
     }
     make_package(archive / "packages/busybox-static_1_arm64.deb", "busybox-static", files)
-    made = kit.kit(Cache(tmp_path / "cache"), Quiet())
+    made = kernel.ensure(Cache(tmp_path / "cache"), Quiet())
 
     assert not list(tmp_path.rglob("escaped"))
     assert not (made.modules / "link").is_symlink()
@@ -201,10 +201,10 @@ def test_the_fixture_is_a_package(archive):
     assert f"./boot/vmlinuz-{VERSION}" in shown.stdout
 
 
-def test_a_damaged_record_is_no_kit_and_gives_way_to_a_new_one(archive, tmp_path):
+def test_what_is_damaged_gives_way(archive, tmp_path):
     cache = Cache(tmp_path / "cache")
-    made = kit.kit(cache, Quiet())
-    record = made.kernel.parent / "kit.json"
+    made = kernel.ensure(cache, Quiet())
+    record = made.image.parent / "kernel.json"
     record.write_text(json.dumps({"version": VERSION})[:5])
-    assert kit.present(cache) is None
-    assert kit.kit(cache, Quiet()) == made
+    assert kernel.present(cache) is None
+    assert kernel.ensure(cache, Quiet()) == made

@@ -1,7 +1,7 @@
-"""The kit: what machines of our own boot. Debian's arm64 kernel with all its modules, and a static busybox.
+"""The kernel of machines of our own: Debian's for arm64 with all its modules, and a static busybox to go with it.
 
 Fetched once by the host's apt from the archive that this machine uses, signatures checked, and unpacked. No privilege
-is needed and nothing of it is run here. Its kernel has what a Raspberry Pi's own lacks (virtio), or has as a module
+is needed and nothing of it is run here. It has what a Raspberry Pi's own lacks (virtio), or has as a module
 (nfsd, autofs4, mac80211_hwsim).
 """
 
@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 from piimage.bake.apt_root import configuration
 from piimage.bases import archive
 from piimage.errors import MissingToolError, ToolFailedError
-from piimage.run import find, run
+from piimage.run import require, run
 
 if TYPE_CHECKING:
     from piimage.bases.cache import Cache
@@ -30,8 +30,8 @@ SUITE = "trixie"
 ARCHITECTURE = "arm64"
 _KERNEL, _BUSYBOX = "linux-image-arm64", "busybox-static"
 _TOOLS = ("apt-get", "dpkg-deb", "depmod")
-_RECORD = "kit.json"
-#: Part of the name of a kit: another number, another content.
+_RECORD = "kernel.json"
+#: Part of the name in the cache: another number, another content.
 _VERSION = 1
 #: Where Debian keeps the keys of its archive, for apt and for tools such as mmdebstrap.
 _KEYS = (("/etc/apt", "trusted.gpg"), ("/etc/apt/trusted.gpg.d", "*"),
@@ -43,36 +43,35 @@ _BIN = re.compile(r"(?:usr/)?bin/busybox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kit:
-    """`version` as of `uname -r`; `kernel` an uncompressed Image; `modules` its directory with depmod's indices.
+class Kernel:
+    """`version` as of `uname -r`; `image` an uncompressed Image; `modules` its directory with depmod's indices.
 
     `busybox` is a static arm64 program. `packages` maps names of packages to versions.
     """
 
     version: str
-    kernel: Path
+    image: Path
     modules: Path
     busybox: Path
     packages: dict[str, str]
 
 
-def present(cache: Cache, suite: str = SUITE) -> Kit | None:
-    """The kit if it is in the cache."""
+def present(cache: Cache, suite: str = SUITE) -> Kernel | None:
+    """The kernel if it is in the cache."""
     return _open(_place(cache, suite))
 
 
-def kit(cache: Cache, progress: Progress, suite: str = SUITE) -> Kit:
-    """The kit, fetched when it is used for the first time.
+def ensure(cache: Cache, progress: Progress, suite: str = SUITE) -> Kernel:
+    """The kernel, fetched when it is used for the first time.
 
     Raises `MissingToolError` for what this machine lacks, `ToolFailedError` when the archive does not give it.
     """
     place = _place(cache, suite)
-    with cache.lock("kit"):
+    with cache.lock("kernels"):
         found = _open(place)
         if found is not None:
             return found
-        for tool in _TOOLS:
-            find(tool)
+        require(*_TOOLS)
         sources = archive.sources(suite, "main")
         if not sources:
             raise MissingToolError(
@@ -84,10 +83,10 @@ def kit(cache: Cache, progress: Progress, suite: str = SUITE) -> Kit:
             cache.scratch() as scratch,
         ):
             packages = _fetch(sources, scratch / "apt")
-            home = scratch / "kit"
+            home = scratch / "kernel"
             record = _unpack(packages, home)
             (home / _RECORD).write_text(json.dumps(record), encoding="utf-8")
-            cache.directory("kit")
+            cache.directory("kernels")
             if place.exists():  # damaged
                 place.rename(scratch / "old")
             home.rename(place)
@@ -99,18 +98,18 @@ def kit(cache: Cache, progress: Progress, suite: str = SUITE) -> Kit:
 def _place(cache: Cache, suite: str) -> Path:
     """Named by what decides the content. Newer versions in the archive do not: then every start would ask it."""
     text = "\n".join([suite, str(_VERSION), *archive.sources(suite, "main")])
-    return cache.root / "kit" / f"{suite}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return cache.root / "kernels" / f"{suite}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _open(place: Path) -> Kit | None:
+def _open(place: Path) -> Kernel | None:
     try:
         record = json.loads((place / _RECORD).read_bytes())
         version = record["version"]
     except (OSError, ValueError, KeyError):
         return None
-    return Kit(
+    return Kernel(
         version=version,
-        kernel=place / "vmlinuz",
+        image=place / "vmlinuz",
         modules=place / "usr/lib/modules" / version,
         busybox=place / "busybox",
         packages=record["packages"],
@@ -143,7 +142,7 @@ def _fetch(sources: list[str], root: Path) -> list[Path]:
 
 
 def _unpack(packages: list[Path], home: Path) -> dict[str, object]:
-    """Take what the kit needs out of package files; returns what is to be remembered of them."""
+    """Take what is wanted out of package files; returns what is to be remembered of them."""
     home.mkdir()
     # depmod looks below /lib or /usr/lib, depending on how it was built.
     (home / "usr/lib").mkdir(parents=True)
@@ -168,7 +167,7 @@ def _unpack(packages: list[Path], home: Path) -> dict[str, object]:
 
 
 def _take(data: IO[bytes], home: Path) -> str:
-    """Write the files of the kit that are in the open tar archive `data`; returns the version of a kernel."""
+    """Write the wanted files that are in the open tar archive `data`; returns the version of a kernel."""
     version = ""
     with tarfile.open(fileobj=data, mode="r:") as tar:
         for member in tar:
