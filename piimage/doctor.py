@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piimage.bake import kit
+from piimage.bake import kernel
 from piimage.bake.choice import choose
 from piimage.bases import namespace
 from piimage.disk import guestfs
@@ -65,14 +65,14 @@ class Purpose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """All that was looked at: `free` bytes for the cache, `kit` the version of our kernel once it was fetched."""
+    """All that was looked at: `free` bytes for the cache, `kernel` the version of our own once it was fetched."""
 
     purposes: tuple[Purpose, ...]
     engine: Choice | None
     accelerator: Accel
     cache: Path
     free: int
-    kit: str | None
+    kernel: str | None
 
     @property
     def ok(self) -> bool:
@@ -93,7 +93,7 @@ def examine(cache: Cache) -> Diagnosis:
     except MissingToolError as error:
         engine, trouble = None, error
     accelerator = this_accelerator()
-    fetched = kit.present(cache)
+    fetched = kernel.present(cache)
     purposes = (
         _purpose("make a base", _foreign_trees, needed=False),  # others' images can be imported
         _purpose("build", _appliance),
@@ -106,7 +106,7 @@ def examine(cache: Cache) -> Diagnosis:
         accelerator=accelerator,
         cache=cache.root,
         free=_free(cache.root),
-        kit=fetched.version if fetched else None,
+        kernel=fetched.version if fetched else None,
     )
 
 

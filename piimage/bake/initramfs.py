@@ -18,7 +18,7 @@ from piimage.errors import ToolFailedError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from piimage.bake.kit import Kit
+    from piimage.bake.kernel import Kernel
 
 #: Where `init` finds its modules: `insmod` of each in the order of their names.
 MODULES = "modules"
@@ -27,7 +27,7 @@ _CONSOLE = (5, 1)  # Documentation/admin-guide/devices.txt
 _MODULE = re.compile(r"(?P<name>[^/]+)\.ko(?:\.xz)?")
 
 
-def initramfs(kit: Kit, modules: Iterable[str], files: Mapping[str, bytes]) -> bytes:
+def initramfs(kernel: Kernel, modules: Iterable[str], files: Mapping[str, bytes]) -> bytes:
     """The archive: `modules` and what they depend on, `files` by their path without a leading `/`.
 
     Files are 0755 and root's. `init` is one of them, and finds `/bin/busybox`. Raises `ToolFailedError` for a module
@@ -37,10 +37,10 @@ def initramfs(kit: Kit, modules: Iterable[str], files: Mapping[str, bytes]) -> b
     for name in _DIRECTORIES:
         archive.add(name, stat.S_IFDIR | 0o755)
     archive.add("dev/console", stat.S_IFCHR | 0o600, device=_CONSOLE)
-    archive.add("bin/busybox", stat.S_IFREG | 0o755, kit.busybox.read_bytes())
-    for number, path in enumerate(loading_order(kit, modules)):
+    archive.add("bin/busybox", stat.S_IFREG | 0o755, kernel.busybox.read_bytes())
+    for number, path in enumerate(loading_order(kernel, modules)):
         name = path.name.removesuffix(".xz")
-        data = (kit.modules / path).read_bytes()
+        data = (kernel.modules / path).read_bytes()
         content = lzma.decompress(data) if path.suffix == ".xz" else data
         archive.add(f"{MODULES}/{number:03}-{name}", stat.S_IFREG | 0o755, content)
     for name, data in files.items():
@@ -48,18 +48,18 @@ def initramfs(kit: Kit, modules: Iterable[str], files: Mapping[str, bytes]) -> b
     return archive.end()
 
 
-def loading_order(kit: Kit, names: Iterable[str]) -> list[PurePosixPath]:
-    """Paths of the modules below `kit.modules`, each after what it depends on (modules.dep(5)).
+def loading_order(kernel: Kernel, names: Iterable[str]) -> list[PurePosixPath]:
+    """Paths of the modules below `kernel.modules`, each after what it depends on (modules.dep(5)).
 
     What is built into the kernel needs no file. Raises `ToolFailedError` for a module that is not there at all.
     """
     needs: dict[str, list[str]] = {}
     paths: dict[str, str] = {}
-    for line in (kit.modules / "modules.dep").read_text(encoding="utf-8").splitlines():
+    for line in (kernel.modules / "modules.dep").read_text(encoding="utf-8").splitlines():
         path, _, rest = line.partition(":")
         needs[path] = rest.split()
         paths[_module(path)] = path
-    builtin = (kit.modules / "modules.builtin").read_text(encoding="utf-8").splitlines()
+    builtin = (kernel.modules / "modules.builtin").read_text(encoding="utf-8").splitlines()
     within = {_module(path) for path in builtin}
     order: dict[str, None] = {}
     for name in names:
@@ -68,7 +68,7 @@ def loading_order(kit: Kit, names: Iterable[str]) -> list[PurePosixPath]:
             # Of several, the one that others need comes last in modules.dep.
             order.update(dict.fromkeys([*reversed(needs[path]), path]))
         elif name.replace("-", "_") not in within:
-            raise ToolFailedError(f"Linux {kit.version} has no module `{name}`")
+            raise ToolFailedError(f"Linux {kernel.version} has no module `{name}`")
     return [PurePosixPath(path) for path in order]
 
 

@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import IO, TYPE_CHECKING
 
+from piimage.bake import kernel
 from piimage.bake.engine import ENVIRONMENT, follow
 from piimage.bake.initramfs import initramfs
-from piimage.bake.kit import kit
 from piimage.disk import ext4, fat
 from piimage.emulator import PROGRAM, clean, escaped, last_words, launched, this_accelerator
 from piimage.errors import ToolFailedError, UnsupportedError, WriteFailedError
-from piimage.run import find, run
+from piimage.run import require, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from piimage.bake.engine import Job
-    from piimage.bake.kit import Kit
+    from piimage.bake.kernel import Kernel
     from piimage.bases.cache import Cache
     from piimage.emulator import Accel
     from piimage.progress import Progress
@@ -71,18 +71,17 @@ class VmEngine:
             raise UnsupportedError(
                 f"the virtual machine runs {' and '.join(ARCHITECTURES)}, not {job.architecture}"
             )
-        for tool in (PROGRAM, "setpriv", "mke2fs"):
-            find(tool)
-        parts = kit(self.cache, progress)
+        require(PROGRAM, "setpriv", "mke2fs")
+        own = kernel.ensure(self.cache, progress)
         place = job.scratch
         with progress.step("packing the packages for the virtual machine"):
             _pack(job, place / "packages.img")
-        _write_initramfs(parts, job, place / "initramfs")
+        _write_initramfs(own, job, place / "initramfs")
         with progress.step("installing in a virtual machine") as task, job.log.open("ab") as log:
             for name in _OUTPUTS:
                 (place / name).write_bytes(b"")
             with (
-                launched(self._argv(parts, job), place / "messages") as child,
+                launched(self._argv(own, job), place / "messages") as child,
                 (place / "said").open("rb") as said,
             ):
                 follow(self._lines(child, said, place), log, task)
@@ -92,7 +91,7 @@ class VmEngine:
             if job.firmware:
                 fat.check(job.image, job.firmware.start)
 
-    def _argv(self, parts: Kit, job: Job) -> list[str]:
+    def _argv(self, own: Kernel, job: Job) -> list[str]:
         """The whole command of QEMU."""
         place = job.scratch
         interrupts = "" if self.accel.emulated else ",gic-version=host"
@@ -102,7 +101,7 @@ class VmEngine:
         words += ["-qmp", "stdio", "-name", "piimage-bake", "-M", f"virt{interrupts}"]
         words += ["-cpu", self.accel.cpu, "-smp", str(cpus), "-m", str(_MEMORY)]
         words += ["-accel", "tcg,thread=multi" if self.accel.emulated else self.accel.name]
-        words += ["-kernel", str(parts.kernel), "-initrd", str(place / "initramfs")]
+        words += ["-kernel", str(own.image), "-initrd", str(place / "initramfs")]
         words += ["-append", _CMDLINE]
         words += _drive("image", job.image, "cache=unsafe")
         words += _drive("packages", place / "packages.img", "readonly=on")
@@ -153,7 +152,7 @@ def _pack(job: Job, image: Path) -> None:
     )  # fmt: skip
 
 
-def _write_initramfs(parts: Kit, job: Job, target: Path) -> None:
+def _write_initramfs(own: Kernel, job: Job, target: Path) -> None:
     """`init`, the script and what both must know."""
     init = (files("piimage.bake") / "vm_init.sh").read_bytes()
     environment = {**ENVIRONMENT, "PATH": _PATH}
@@ -166,8 +165,8 @@ def _write_initramfs(parts: Kit, job: Job, target: Path) -> None:
     }
     text = "".join(f"{key}={shlex.quote(value)}\n" for key, value in config.items())
     modules = (*_MODULES, *(_FAT_MODULES if job.firmware else ()))
-    own = {"init": init, "config": text.encode(), "script": job.script}
-    target.write_bytes(initramfs(parts, modules, own))
+    content = {"init": init, "config": text.encode(), "script": job.script}
+    target.write_bytes(initramfs(own, modules, content))
 
 
 def _drive(name: str, path: Path, option: str) -> list[str]:

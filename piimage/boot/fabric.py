@@ -81,7 +81,7 @@ def fabric(wires: Mapping[str, Wire], directory: Path, logs: Path) -> Iterator[F
     """A switch with its sockets in `directory`, and the gateway with the forwards of all nodes.
 
     Raises `RehearsalError` when one of them does not start, `MissingToolError` when there is no QEMU. Start it
-    from the main thread (`tethered`).
+    from the main thread (`emulator.tethered`).
     """
     with (
         (logs / "switch.log").open("wb") as switch_log,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from piimage.boot.wiring import escaped, nics
+from piimage.boot.wiring import nics
+from piimage.emulator import escaped
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from piimage.boot import switch
+from piimage.emulator import escaped
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
@@ -168,11 +169,6 @@ def gateway_argv(nodes: Mapping[str, Wire], sockets: Path) -> list[str]:
         *("-netdev", "hubport,id=a,hubid=0,netdev=switch"),
         *("-netdev", "hubport,id=b,hubid=0,netdev=host"),
     ]
-
-
-def escaped(path: Path) -> str:
-    """A comma ends a value in QEMU's options unless it is doubled."""
-    return str(path).replace(",", ",,")
 
 
 def reach(other: Wire) -> tuple[str, ...]:

@@ -45,7 +45,8 @@ def _tell(found: Diagnosis) -> None:
             cure = f" ({lack.cure})" if lack.cure else ""
             _line("", f"missing: {lack.what}{cure}")
     _line(
-        "kit", f"Linux {found.kit}" if found.kit else "fetched when the engine `vm` is first used"
+        "own kernel",
+        f"Linux {found.kernel}" if found.kernel else "fetched when the engine `vm` is first used",
     )
     little = ", soon full" if found.free < ENOUGH else ""
     _line("cache", f"{found.cache}, {human(found.free)} free{little}")
@@ -70,7 +71,7 @@ def _as_json(found: Diagnosis) -> dict[str, Any]:
         "purposes": [{**asdict(purpose), "ok": purpose.ok} for purpose in found.purposes],
         "engine": {"name": engine.name, "reason": engine.reason} if engine else None,
         "accelerator": asdict(found.accelerator),
-        "kit": found.kit,
+        "kernel": found.kernel,
         "cache": {"path": str(found.cache), "free": found.free},
         "install": _install(found) if found.packages else None,
     }

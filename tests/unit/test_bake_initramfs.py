@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piimage.bake.initramfs import initramfs, loading_order
-from piimage.bake.kit import Kit
+from piimage.bake.kernel import Kernel
 from piimage.errors import ToolFailedError
 
 DEPENDENCIES = {
@@ -28,7 +28,7 @@ DEPENDENCIES = {
 }
 
 
-def make_kit(home, dependencies=DEPENDENCIES, builtin=("kernel/drivers/virtio/virtio_pci.ko",)):
+def make_kernel(home, dependencies=DEPENDENCIES, builtin=("kernel/drivers/virtio/virtio_pci.ko",)):
     modules = home / "modules"
     modules.mkdir(parents=True)
     for path in dependencies:
@@ -41,9 +41,9 @@ def make_kit(home, dependencies=DEPENDENCIES, builtin=("kernel/drivers/virtio/vi
     (modules / "modules.builtin").write_text("".join(f"{path}\n" for path in builtin))
     (home / "busybox").write_bytes(b"\x7fELF busybox")
     (home / "vmlinuz").write_bytes(b"kernel")
-    return Kit(
+    return Kernel(
         version="6.1-test",
-        kernel=home / "vmlinuz",
+        image=home / "vmlinuz",
         modules=modules,
         busybox=home / "busybox",
         packages={},
@@ -51,8 +51,8 @@ def make_kit(home, dependencies=DEPENDENCIES, builtin=("kernel/drivers/virtio/vi
 
 
 @pytest.fixture
-def kit(tmp_path):
-    return make_kit(tmp_path)
+def kernel(tmp_path):
+    return make_kernel(tmp_path)
 
 
 def read(archive):
@@ -71,8 +71,8 @@ def read(archive):
         at = -(-(start + size) // 4) * 4
 
 
-def test_what_init_finds(kit):
-    found = read(initramfs(kit, ["virtio_blk", "ext4"], {"init": b"#!/bin/busybox sh\n"}))
+def test_what_init_finds(kernel):
+    found = read(initramfs(kernel, ["virtio_blk", "ext4"], {"init": b"#!/bin/busybox sh\n"}))
 
     assert found["init"] == (stat.S_IFREG | 0o755, b"#!/bin/busybox sh\n", (0, 0))
     assert found["bin/busybox"][1] == b"\x7fELF busybox"
@@ -87,8 +87,8 @@ def test_what_init_finds(kit):
 
 
 @pytest.mark.skipif(not shutil.which("cpio"), reason="cpio is not installed")
-def test_cpio_reads_it(kit):
-    archive = initramfs(kit, ["ext4"], {"init": b"x" * 4097, "config": b""})
+def test_cpio_reads_it(kernel):
+    archive = initramfs(kernel, ["ext4"], {"init": b"x" * 4097, "config": b""})
     listed = subprocess.run(
         ["cpio", "--list", "--quiet"], input=archive, capture_output=True, check=True
     )
@@ -97,29 +97,29 @@ def test_cpio_reads_it(kit):
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,9}(/[a-z]{1,9})?", fullmatch=True), st.binary()))
 def test_any_file_comes_back(tmp_path_factory, files):
-    kit = make_kit(tmp_path_factory.mktemp("kit"), {})
-    found = read(initramfs(kit, [], files))
+    kernel = make_kernel(tmp_path_factory.mktemp("kernel"), {})
+    found = read(initramfs(kernel, [], files))
     assert {n: found[n][1] for n in files} == files
 
 
-def test_dashes_are_underscores_to_the_kernel(kit):
-    assert loading_order(kit, ["virtio-blk"]) == loading_order(kit, ["virtio_blk"])
-    assert [p.name for p in loading_order(kit, ["btrfs"])] == [
+def test_dashes_are_underscores_to_the_kernel(kernel):
+    assert loading_order(kernel, ["virtio-blk"]) == loading_order(kernel, ["virtio_blk"])
+    assert [p.name for p in loading_order(kernel, ["btrfs"])] == [
         "xor-neon.ko.xz", "xor.ko.xz", "btrfs.ko.xz",
     ]  # fmt: skip
 
 
-def test_what_is_built_in_needs_no_file(kit):
-    assert loading_order(kit, ["virtio_pci"]) == []
+def test_what_is_built_in_needs_no_file(kernel):
+    assert loading_order(kernel, ["virtio_pci"]) == []
 
 
-def test_a_module_that_is_not_there_is_named(kit):
+def test_a_module_that_is_not_there_is_named(kernel):
     with pytest.raises(ToolFailedError, match=r"Linux 6\.1-test has no module `zfs`"):
-        loading_order(kit, ["ext4", "zfs"])
+        loading_order(kernel, ["ext4", "zfs"])
 
 
-def test_nothing_is_loaded_twice_or_before_what_it_needs(kit):
-    order = loading_order(kit, ["jbd2", "ext4", "btrfs", "ext4"])
+def test_nothing_is_loaded_twice_or_before_what_it_needs(kernel):
+    order = loading_order(kernel, ["jbd2", "ext4", "btrfs", "ext4"])
     assert len(order) == len(set(order))
     for path, needs in DEPENDENCIES.items():
         if PurePosixPath(path) in order:
@@ -127,5 +127,7 @@ def test_nothing_is_loaded_twice_or_before_what_it_needs(kit):
             assert set(map(PurePosixPath, needs.split())) <= set(before)
 
 
-def test_the_archive_is_the_same_each_time(kit):
-    assert initramfs(kit, ["ext4"], {"init": b"i"}) == initramfs(kit, ["ext4"], {"init": b"i"})
+def test_the_archive_is_the_same_each_time(kernel):
+    assert initramfs(kernel, ["ext4"], {"init": b"i"}) == initramfs(
+        kernel, ["ext4"], {"init": b"i"}
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -12,21 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_bake_initramfs import make_kit, read
+from test_bake_initramfs import make_kernel, read
 
-from piimage.bake import kit as kit_module
-from piimage.bake import vm
+from piimage.bake import kernel, vm
 from piimage.bake.engine import Job
 from piimage.bake.vm import VmEngine
 from piimage.bases.cache import Cache
 from piimage.emulator import Accel
-from piimage.errors import MissingToolError, ToolFailedError, UnsupportedError, WriteFailedError
+from piimage.errors import (
+    ImageError,
+    MissingToolError,
+    ToolFailedError,
+    UnsupportedError,
+    WriteFailedError,
+)
 from piimage.facts import Filesystem, Partition
 from piimage.progress import Quiet
 
 EXT4, VFAT = Filesystem(type="ext4"), Filesystem(type="vfat")
 ROOT = Partition(number=2, start=1 << 20, size=4 << 20, type="83", filesystem=EXT4)
-FIRMWARE = Partition(number=1, start=512, size=512 << 10, type="c", filesystem=VFAT)
+FIRMWARE = Partition(number=1, start=5 << 20, size=4 << 20, type="c", filesystem=VFAT)
 MODULES = {
     f"kernel/{name}.ko": ""
     for name in (
@@ -56,28 +62,28 @@ os.execv("/bin/sh", ["sh", "-c", open("{home}/body").read()])
 
 @pytest.fixture
 def played(tmp_path, monkeypatch):
-    """A kit in the cache, and a QEMU whose body is shell: `$said`, `$ended`, `$console` are where it writes."""
+    """A kernel in the cache, and a QEMU whose body is shell: `$said`, `$ended`, `$console` are where it writes."""
     directory = tmp_path / "bin"
     directory.mkdir()
     tool = directory / "qemu-system-aarch64"
     tool.write_text(PLAYED.format(python=sys.executable, home=tmp_path))
     tool.chmod(0o755)
-    (directory / "apt-get").symlink_to("/bin/true")  # whose archive decides the name of the kit
+    (directory / "apt-get").symlink_to("/bin/true")  # whose archive decides where the kernel is
     monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
     cache = Cache(tmp_path / "cache")
-    place = kit_module._place(cache, kit_module.SUITE)
+    place = kernel._place(cache, kernel.SUITE)
     place.mkdir(parents=True)
-    found = make_kit(tmp_path / "kit", MODULES)
+    found = make_kernel(tmp_path / "kernel", MODULES)
     version = found.version
     (place / "usr/lib/modules").mkdir(parents=True)
     found.modules.rename(place / "usr/lib/modules" / version)
     for name in ("vmlinuz", "busybox"):
-        (tmp_path / "kit" / name).rename(place / name)
-    (place / "kit.json").write_text(json.dumps({"version": version, "packages": {}}))
+        (tmp_path / "kernel" / name).rename(place / name)
+    (place / "kernel.json").write_text(json.dumps({"version": version, "packages": {}}))
     monkeypatch.setattr(vm, "_PAUSE", 0.02)
     image = tmp_path / "image.img"
     with image.open("wb") as file:
-        file.truncate(ROOT.start + ROOT.size)
+        file.truncate(FIRMWARE.start + FIRMWARE.size)
     subprocess.run(
         ["mke2fs", "-q", "-t", "ext4", "-E", f"offset={ROOT.start}", image, f"{ROOT.size >> 10}k"],
         check=True,
@@ -94,6 +100,8 @@ def played(tmp_path, monkeypatch):
                 "log": tmp_path / "log", "scratch": tmp_path / "scratch",
             }  # fmt: skip
             job = Job(**{**values, **changes})
+            shutil.rmtree(job.scratch)
+            job.scratch.mkdir()
             accel = accel or Accel("tcg", "cortex-a57")
             VmEngine(cache=cache, accel=accel, stall=stall, limit=limit).run(
                 job, progress or Quiet()
@@ -175,7 +183,8 @@ def test_a_comma_in_a_path_is_no_option(played):
 
 
 def test_init_finds_script_and_configuration(played):
-    played.run(WELL, firmware=FIRMWARE, firmware_mount="/boot/it's firmware")
+    with pytest.raises(ImageError, match="no FAT"):  # there is none in this image
+        played.run(WELL, firmware=FIRMWARE, firmware_mount="/boot/it's firmware")
 
     found = played.initramfs
     assert found["script"] == b"echo hello\n"
@@ -188,6 +197,18 @@ def test_init_finds_script_and_configuration(played):
     assert {"LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "HOME=/root"} <= set(shown[3:])
     assert [word for word in shown if word.startswith("PATH=")]
     assert any("vfat" in name for name in found)
+
+
+def test_both_file_systems_are_looked_at_afterwards(played):
+    image = played.home / "image.img"
+    place = ["--offset", str(FIRMWARE.start // 512)]
+    subprocess.run(["mkfs.vfat", *place, image, str(FIRMWARE.size >> 10)], check=True)
+    played.run(WELL, firmware=FIRMWARE)
+    with pytest.raises(ImageError, match="FAT"):
+        played.run(
+            f"dd if=/dev/urandom of=$image bs=512 seek={FIRMWARE.start // 512} count=9 conv=notrunc 2>&1; {WELL}",
+            firmware=FIRMWARE,
+        )
 
 
 def test_without_firmware_no_fat(played):
@@ -268,7 +289,7 @@ def test_endless_output_is_cut(played, monkeypatch):
 
 def test_a_file_system_that_is_damaged_afterwards_is_found(played):
     body = f"dd if=/dev/urandom of=$image bs=1024 seek={(ROOT.start >> 10) + 4} count=64 conv=notrunc 2>&1; {WELL}"
-    with pytest.raises(Exception, match=r"e2fsck|file system|damaged"):
+    with pytest.raises(ImageError, match=r"not clean|damaged"):
         played.run(body)
 
 
