@@ -17,6 +17,7 @@ from piimage.bake.engine import Job
 from piimage.bases.facts_reader import read_facts
 from piimage.bases.record import Base, Origin
 from piimage.disk.atomic import sync, write_bytes
+from piimage.disk.ext4_times import restore_access_times
 from piimage.errors import PiimageError
 from piimage.facts import Facts
 
@@ -115,6 +116,7 @@ def _bake(  # noqa: PLR0917 -- each is of a type of its own
         engine.run(job, progress)
     except PiimageError as error:
         raise failures.explained(error, log, cache) from error
+    restore_access_times(image, base.path, root.start)
     key = identity(base, layer)
     facts = read_facts(image, image_id=key, progress=progress)
     record = {

@@ -14,7 +14,7 @@ mkdir -p "$root" "$WORK/run"
 case $MOUNT in
 kernel) mount -t ext4 -o "loop,offset=$OFFSET,sizelimit=$SIZE,noatime,nodiratime,nobarrier,data=writeback,commit=300" "$IMAGE" "$root" ;;
 fuse)
-	fuse2fs -f -o "offset=$OFFSET,rw,fakeroot,allow_other,default_permissions,noatime" "$IMAGE" "$root" 2>"$WORK/fuse.log" &
+	fuse2fs -f -o "offset=$OFFSET,rw,fakeroot,allow_other,default_permissions" "$IMAGE" "$root" >"$WORK/fuse.log" 2>&1 &
 	server=$!
 	tries=0
 	until mountpoint -q "$root"; do
