@@ -121,8 +121,9 @@ def _start(image: Path, readonly: bool, task: Task, settings: str | None) -> Any
     handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
     messages: list[str] = []
 
-    def collect(_event: int, _handle: int, text: str, _array: object) -> None:
-        messages.append(text)
+    def collect(_event: int, _handle: int, text: str | bytes, _array: object) -> None:
+        # Bytes in libguestfs 1.54 (Debian 13), text in 1.48 (Debian 12).
+        messages.append(text if isinstance(text, str) else text.decode(errors="replace"))
 
     def move(_event: int, _handle: int, _text: str, array: list[int]) -> None:
         task.total(array[3])

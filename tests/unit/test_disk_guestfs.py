@@ -11,13 +11,14 @@ import pytest
 
 from piimage.disk import guestfs
 from piimage.disk.guestfs import Appliance
+from piimage.errors import ToolFailedError
 from piimage.progress import Quiet
 
 
 class Handle:
     """Sends `number` to this process in the middle of the call `when`."""
 
-    def __init__(self, number, when):
+    def __init__(self, number=0, when=""):
         self.number, self.when = number, when
         self.callbacks = []
         self.lost = []
@@ -97,3 +98,47 @@ def test_an_interrupt_ends_the_appliance_and_is_not_lost(handle, tmp_path, numbe
     assert [(one.lost, one.closed, one.qemu.returncode) for one in made] == [([], True, -9)]
     assert not (tmp_path / "mark").exists()  # KVM is not to blame
     assert signal.getsignal(number) is handlers
+
+
+class Broken(Handle):
+    """Does not start with KVM, and says so as bytes or text."""
+
+    settings = None
+    words = b""
+
+    def set_backend_settings(self, settings):
+        self.settings = settings
+
+    def launch(self):
+        if self.settings != ["force_tcg"]:
+            self.callbacks[0](0, 0, self.words, [])
+            raise RuntimeError("guestfs_launch failed")
+
+
+@pytest.mark.parametrize(
+    "words", [b"qemu: error: KVM internal \xff\n", "qemu: error: KVM internal\n"]
+)
+def test_without_a_working_kvm_it_is_emulated(handle, monkeypatch, tmp_path, words):
+    handle(0, "")
+    made = []
+
+    def new(**_):
+        made.append(Broken())
+        made[-1].words = words
+        return made[-1]
+
+    monkeypatch.setattr(guestfs._module(), "GuestFS", new)
+
+    with Appliance(tmp_path / "image", progress=Quiet()):
+        pass
+
+    assert [one.settings for one in made] == [None, ["force_tcg"]]
+    assert all(one.closed for one in made)
+    assert (tmp_path / "mark").exists()
+
+    monkeypatch.setenv("LIBGUESTFS_BACKEND_SETTINGS", "mine")
+    with (
+        pytest.raises(ToolFailedError, match="qemu: error: KVM internal"),
+        Appliance(tmp_path / "image", progress=Quiet()),
+    ):
+        pass
