@@ -125,9 +125,10 @@ def wanted_packages(cluster: Cluster, role: Role) -> dict[str, str]:
     return wanted
 
 
-def refuse(cluster: Cluster, facts: Facts) -> None:
-    """Raise `UnsupportedError` for a base that no package makes fit, before any is asked for."""
+def refuse(cluster: Cluster, roles: Sequence[Role], facts: Facts) -> None:
+    """Raise `UnsupportedError` for a base of `roles` that no package makes fit, before any is asked for."""
     mpi.refuse(cluster, facts)
+    wolfram.refuse(cluster, roles, facts)
 
 
 def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:

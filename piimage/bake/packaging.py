@@ -38,10 +38,16 @@ def archive(base: Base, root: Path, progress: Progress) -> Archive:
     return Apt(base, root, progress)
 
 
-def script(layer: Layer, facts: Facts) -> bytes:
-    """What an engine runs to install `layer`."""
+def script(layer: Layer, facts: Facts, preseed: Sequence[str] = ()) -> bytes:
+    """What an engine runs to install `layer`.
+
+    Of `preseed`, lines of debconf-set-selections(1), those count whose package is in the layer: so a layer is the
+    same whatever else a cluster wants.
+    """
     _require_dpkg(facts)
-    return dpkg_script.script(layer, architecture=facts.architecture)
+    names = {package.name.partition(":")[0] for package in layer.packages}
+    answers = [line for line in preseed if line.split()[0] in names]
+    return dpkg_script.script(layer, architecture=facts.architecture, preseed=answers)
 
 
 def _require_dpkg(facts: Facts) -> None:

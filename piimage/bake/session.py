@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from piimage.bake import baked, choice, engines, layers, lock, package_files, packaging
 from piimage.distros.packages import real_names
 from piimage.errors import ConfigError
-from piimage.plan import refuse, wanted_packages
+from piimage.plan import preseed, refuse, wanted_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,13 +100,13 @@ class Packages:
             base = self.store.base(
                 role.base, directory=self.cluster.directory, sha256=role.base_sha256
             )
-            refuse(self.cluster, base.facts)
+            roles = [r for r in self.cluster.roles if (r.base, r.base_sha256) == key]
+            refuse(self.cluster, roles, base.facts)
             wanted = {
                 other: real_names(
                     wanted_packages(self.cluster, other), base.facts, self.cluster.directory
                 )
-                for other in self.cluster.roles
-                if (other.base, other.base_sha256) == key
+                for other in roles
             }
             self._groups[key] = _Group(base, wanted, layers.split(wanted))
         return self._groups[key]
@@ -174,7 +174,7 @@ class Packages:
         return baked.ensure(
             base,
             layer,
-            script=packaging.script(layer, base.facts),
+            script=packaging.script(layer, base.facts, preseed(self.cluster)),
             files=files,
             engine=lambda: self._engine(base),
             cache=self.store,

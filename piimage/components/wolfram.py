@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 
 from piimage.components.contribution import Check, Contribution
 from piimage.errors import UnsupportedError
+from piimage.spec.checks.wolfram import has_archive
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from piimage.cluster import Cluster, Role
     from piimage.facts import Facts
 
 PACKAGE = "wolfram-engine"
 #: The question that the package's installation asks (pi-gen, stage2/03-accept-mathematica-eula).
 PRESEED = f"{PACKAGE} shared/accepted-wolfram-eula boolean true"
+_CANNOT = f"the head's base has no {PACKAGE}: only the archive of Raspberry Pi OS has it"
+_CURE = "use Raspberry Pi OS as the base of role `head`, or write `wolfram: false`"
 
 
 def packages(cluster: Cluster, role: Role) -> tuple[str, ...]:
@@ -29,15 +34,19 @@ def preseed(cluster: Cluster, _role: Role) -> tuple[str, ...]:
     return (PRESEED,) if cluster.wolfram else ()
 
 
+def refuse(cluster: Cluster, roles: Sequence[Role], facts: Facts) -> None:
+    """Raise `UnsupportedError` when the base of the head, among `roles`, cannot have the package."""
+    wanted = cluster.wolfram and any(role.head for role in roles)
+    if wanted and PACKAGE not in facts.packages and not has_archive(facts):
+        raise UnsupportedError(_CANNOT, hint=_CURE)
+
+
 def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     """The check that it is there; raises `UnsupportedError` for a base that cannot have it."""
     if not cluster.wolfram or not role.head:
         return Contribution()
     if PACKAGE not in facts.packages:
-        raise UnsupportedError(
-            f"the head's base has no {PACKAGE}: only the archive of Raspberry Pi OS has it",
-            hint="use Raspberry Pi OS as the base of role `head`, or write `wolfram: false`",
-        )
+        raise UnsupportedError(_CANNOT, hint=_CURE)
     check = Check(
         name="wolfram",
         argv=("dpkg-query", "-W", "-f", "${db:Status-Status}", PACKAGE),

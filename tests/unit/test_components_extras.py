@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piimage import plan
+from piimage.bake import packaging
+from piimage.bake.lock import Layer, Package, Step
 from piimage.cluster import Blinkt, Share, Ssh
 from piimage.components import blinkt, stress, wolfram
 from piimage.components.contribution import Contribution
@@ -238,6 +240,42 @@ def test_a_head_that_cannot_have_the_engine_is_refused_and_workers_are_not():
     with pytest.raises(UnsupportedError, match="only the archive of Raspberry Pi OS"):
         wolfram.image(cluster, phony.HEAD, phony.debian())
     assert wolfram.image(cluster, phony.WORKER, phony.debian()) == Contribution()
+
+
+def test_before_anything_is_baked_the_heads_base_is_looked_at():
+    cluster = phony.cluster(wolfram=True)
+    source = phony.text("Types: deb\nURIs: http://archive.raspberrypi.example/debian/\n")
+    raspberry = phony.with_files(phony.debian(), {"/etc/apt/sources.list.d/raspi.sources": source})
+
+    plan.refuse(cluster, [phony.HEAD, phony.WORKER], raspberry)
+    plan.refuse(cluster, [phony.WORKER], phony.debian())
+    plan.refuse(phony.cluster(), [phony.HEAD], phony.debian())
+    plan.refuse(cluster, [phony.HEAD], with_packages("wolfram-engine"))
+    with pytest.raises(UnsupportedError, match="only the archive of Raspberry Pi OS"):
+        plan.refuse(cluster, [phony.WORKER, phony.HEAD], phony.debian())
+
+
+def package(name):
+    return Package(
+        name=name, version="1", architecture="arm64", sha256="0" * 64, size=1, installed=1,
+        file=f"{name}.deb",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["wolfram-engine", "wolfram-engine:arm64", "foo"])
+def test_debconf_is_answered_where_the_package_is_installed(name):
+    layer = Layer(
+        base="b", below="0" * 64, roles=("head",), wanted=(name,), packages=(package(name),),
+        steps=(Step("unpack", (name,)), Step("configure", (name,))),
+    )  # fmt: skip
+    lines = wolfram.preseed(phony.cluster(wolfram=True), phony.HEAD)
+
+    text = packaging.script(layer, phony.debian(), lines).decode()
+
+    asked = name.startswith("wolfram")
+    assert ("'wolfram-engine shared/accepted-wolfram-eula boolean true'" in text) is asked
+    assert ("debconf-set-selections" in text) is asked
+    subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
 # -- all of them
