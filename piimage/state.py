@@ -17,8 +17,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
-import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 from piimage import imported_keys, keys, state_archive
 from piimage.components.contribution import HostKey, Secrets
 from piimage.disk.atomic import replacing, write_bytes, write_errors
-from piimage.errors import StateError, WriteFailedError
+from piimage.errors import StateError
 from piimage.progress import Quiet
 from piimage.secrets import authorized_keys, password_hashes, wifi_psk
+from piimage.state_directory import ThereAlreadyError, check_private, draft_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -201,9 +200,9 @@ def open_state(cluster: Cluster, *, create: bool = True) -> State:
                 f"there is no state directory `{path}`, and `--require-state` forbids making one",
                 hint="bring it here with `piimage state import FILE`",
             )
-        with suppress(_ThereAlreadyError):  # another process was quicker: its state is as good
+        with suppress(ThereAlreadyError):  # another process was quicker: its state is as good
             return init(cluster)
-    _check_private(path)
+    check_private(path)
     state = State(path)
     name = state.check()
     if name != cluster.name:
@@ -217,7 +216,7 @@ def open_state(cluster: Cluster, *, create: bool = True) -> State:
 def init(cluster: Cluster) -> State:
     """Make a new state directory, whole or not at all; raises `StateError` if there is one already."""
     path = location(cluster.source)
-    with _draft(path) as draft:
+    with draft_of(path) as draft:
         made = State(draft)
         made._write_pair("ca", f"{cluster.name} host CA")  # noqa: SLF001 -- same module
         made._write_pair("id", f"{cluster.name} cluster key")  # noqa: SLF001 -- same module
@@ -245,7 +244,7 @@ def import_(cluster: Cluster, source: Path) -> State:
     """Unpack an exported state beside cluster.yaml; raises `StateError` if one is there or the file is not one."""
     path = location(cluster.source)
     contents = state_archive.read(source)
-    with _draft(path) as draft:
+    with draft_of(path) as draft:
         state = State(draft)
         for name, content in contents.items():
             mode = 0o644 if name.endswith(".pub") else 0o600
@@ -259,43 +258,3 @@ def import_(cluster: Cluster, source: Path) -> State:
                 f"`{source}` is the state of cluster `{name}`, not of `{cluster.name}`"
             )
     return State(path)
-
-
-class _ThereAlreadyError(StateError):
-    """A state directory that may not be made because there is one."""
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """An empty private directory that becomes `path` when the block ends without an exception."""
-    there = _ThereAlreadyError(
-        f"there is a state directory `{path}` already",
-        hint="move it away first; nothing was changed",
-    )
-    if path.exists():
-        raise there
-    with write_errors(path):
-        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    try:
-        yield draft
-        with write_errors(path):
-            try:
-                draft.rename(path)
-            except OSError as error:
-                raise (there if path.exists() else error) from error
-    except WriteFailedError as error:
-        error.message = error.message.replace(str(draft), str(path))
-        raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _check_private(path: Path) -> None:
-    """Refuse a state that others can read, as ssh refuses such a key."""
-    if not path.is_dir():
-        raise StateError(f"`{path}` is in the place of the state directory, and is not one")
-    if path.stat().st_mode & 0o077:
-        raise StateError(
-            f"the state directory `{path}` can be read by others",
-            hint=f"`chmod 700 {path}`; consider its keys known if others use this machine",
-        )
