@@ -19,7 +19,6 @@ import json
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piimage import imported_keys, keys, state_archive
@@ -32,6 +31,7 @@ from piimage.state_directory import ThereAlreadyError, check_private, draft_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from piimage.cluster import Cluster
     from piimage.imported_keys import Pin
