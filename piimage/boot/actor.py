@@ -53,6 +53,8 @@ class Actor:
     def ask(self, vm: Vm, neighbours: Sequence[Actor]) -> str:
         """Its facts, judged, and whether its neighbours answer it; in words what came of it.
 
+        What needs the other nodes is asked when all of them are there.
+
         Raises `RehearsalError` when it does not answer.
         """
         argvs = {actor.name: wiring.reach(actor.wire) for actor in neighbours}
@@ -65,6 +67,7 @@ class Actor:
             self.record,
             baked_machine_id=self.card.machine_id,
             more=tuple(more),
+            alone=len(neighbours) + 1 < len(self.stage.cluster.nodes),
         )
         failed, count = len(self.record.failed), len(self.record.findings)
         return f"{failed} of {count} checks failed" if failed else f"{count} checks passed"

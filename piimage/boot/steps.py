@@ -75,11 +75,15 @@ def ask(
     *,
     baked_machine_id: str,
     more: tuple[Check, ...] = (),
+    alone: bool = True,
 ) -> None:
-    """Take the node's facts, judge them; `asked` is when, by our clock. Raises `RehearsalError`."""
+    """Take the node's facts, judge them; `asked` is when, by our clock. Raises `RehearsalError`.
+
+    With `alone`, checks that need the other nodes are left out, and said to be.
+    """
     options, asked = stage.options, (*stage.asked, *more)
     users = [user.name for user in stage.cluster.users]
-    text = guest.program(users, asked, options.timeout)
+    text = guest.program(users, asked, options.timeout, alone=alone)
     began, first = vm.seconds, time.time()
     said = guest.ask(way, text, vm, reach=REACH * options.crowd, limit=3 * options.timeout)
     record.facts = {**said, "asked": [int(first), int(time.time()) + 1]}

@@ -60,7 +60,7 @@ echo "$command" >>$play/$name.commands
 [ -e $play/$name.up ] || exit 255
 case $command in
 "python3 -")
-	cat >/dev/null
+	cat >$play/$name.asked
 	[ -e $play/$name.slow ] && { while kill -0 "$(cat $play/gateway.pid)"; do sleep 0.1; done; exit 255; }
 	[ "$(cat $play/$name.does 2>/dev/null)" = leave ] && sleep 0.5
 	cat $play/$name.facts ;;

@@ -20,6 +20,7 @@ from test_boot_qemu import gone
 
 from piimage.boot import joint, outage
 from piimage.boot.joint import Scenario
+from piimage.components.contribution import Check
 from piimage.emulator import Accel
 from piimage.errors import PiimageError, RehearsalError
 
@@ -66,6 +67,24 @@ def test_all_nodes_come_up_and_keep_their_promises(company, play):
         assert (own["ok"], set(own["timings"])) == (True, {"login", "facts", "power_off"})
         assert not (place / name / "scratch").exists()
         assert (place / name / "ssh_config").stat().st_size
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_what_needs_the_whole_cluster_is_asked_when_it_is_there(
+    tmp_path, phony, monkeypatch, count
+):
+    company = Company(tmp_path, phony, monkeypatch, count)
+    check = Check(name="a share", argv=("true",), needs_cluster=True)
+    stages = [replace(stage, asked=(check,)) for stage in company.stages]
+
+    report = joint.rehearse(stages, Scenario(order=tuple(company.names)), TCG, company.output)
+
+    assert problems(report) == []
+    for name, record in report.nodes.items():
+        asked = "'a share'" in (company.play / f"{name}.asked").read_text()
+        assert asked is (count == len(CLUSTER.nodes))
+        (finding,) = [f for f in record.findings if f.name == "plan: a share"]
+        assert finding.ok is None
 
 
 def sockets(play):
