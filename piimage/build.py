@@ -88,6 +88,8 @@ class Build:
         """Build `nodes`; raises a `PiimageError` and leaves nothing half-made when something fails."""
         require("mcopy", "e2fsck", *artifact.tools(self.fmt))
         self._manifest()  # another cluster's directory is refused before anything is done
+        if require_state:
+            open_state(self.cluster, create=False)
         plans = self._plan(nodes)
         state = open_state(self.cluster, create=not require_state)
         secrets = state.secrets(self.cluster, env, self.progress)

@@ -32,6 +32,12 @@ def test_a_valid_file_is_named_on_stdout_and_notes_go_to_stderr():
 
     assert result.exit_code == 0
     assert result.stdout == (f"{SAMPLE} is valid: `pico5`, 5 nodes (node0 to node4), head node0\n")
+    assert result.stderr == ""
+
+    waiting = SAMPLE.parent / "tests/cases/clusters/waiting-for-later/cluster.yaml"
+    result = run("validate", str(waiting))
+
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
     assert "not built yet" in result.stderr
 
 
