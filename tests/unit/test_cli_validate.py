@@ -27,12 +27,19 @@ def run(*words):
     return CliRunner().invoke(app, words)
 
 
-def test_a_valid_file_is_named_on_stdout_and_notes_go_to_stderr():
-    result = run("validate", str(SAMPLE))
+def test_a_valid_file_is_named_on_stdout_and_notes_go_to_stderr(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(SAMPLE.read_text() + "overlays: [motd]\n")
+
+    result = run("validate", str(path))
 
     assert result.exit_code == 0
-    assert result.stdout == (f"{SAMPLE} is valid: `pico5`, 5 nodes (node0 to node4), head node0\n")
+    assert result.stdout == f"{path} is valid: `pico5`, 5 nodes (node0 to node4), head node0\n"
     assert "not built yet" in result.stderr
+
+
+def test_nothing_of_the_sample_waits_for_later():
+    assert run("validate", str(SAMPLE)).stderr == ""
 
 
 def test_json_of_a_valid_file():
