@@ -143,9 +143,11 @@ ROOT: dict[str, Node] = {
     "/var/lib/dpkg/status": _status(
         ("base-files", "13.8"),
         ("chrony", "4.6.1-3"),
+        ("cloud-guest-utils", "0.33-1"),
         ("cloud-init", "25.1.4-1"),
         ("netplan.io", "1.1.2-7"),
         ("openssh-server", "1:10.0p1-7"),
+        ("pssh", "2.3.5-2"),
         ("sudo", "1.9.16p2-3"),
         ("systemd", "257.8-1"),
         ("xauth", "1:1.1.2-1"),
