@@ -194,10 +194,13 @@ class _Play:
         if not missing:
             self._stand_in()
             head, began = self._cluster.head.name, time.monotonic()
-            way, vm, limit = self._actors[head].way, self._bed.vms[head], 2 * self._options.timeout
+            way, vm, limit = self._actors[head].way, self._bed.vms[head], 3 * self._options.timeout
+            part = smoke.PART * steps.patience(self._accel) * self._options.crowd
             try:
                 with self._progress.step(f"smoke test on {head}"):
-                    self._report.smoke = smoke.run(way, vm, reach=self._reach, limit=limit)
+                    self._report.smoke = smoke.run(
+                        way, vm, part=part, reach=self._reach, limit=limit
+                    )
             except RehearsalError as error:
                 said = error.message
             self._report.timings["smoke"] = round(time.monotonic() - began, 1)
