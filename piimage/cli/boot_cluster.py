@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from piimage.boot.stage import Options, Stage
     from piimage.boot.testbed import Testbed
     from piimage.cluster import Cluster, Node
+    from piimage.emulator import Accel
 
 _RANDOM = "random"
 #: A matrix of more nodes is too wide for a terminal; the page has it.
@@ -38,7 +39,9 @@ class Wanted:
     memory: int | None
 
 
-def settle(cluster: Cluster, wanted: Wanted, options: Options) -> tuple[Options, Scenario]:
+def settle(
+    cluster: Cluster, wanted: Wanted, options: Options, accel: Accel
+) -> tuple[Options, Scenario]:
     """How several nodes share this machine, and what they play.
 
     Raises `PiimageError` when their memory is not there, `BadParameter` for words that make no sense together.
@@ -51,7 +54,7 @@ def settle(cluster: Cluster, wanted: Wanted, options: Options) -> tuple[Options,
         raise typer.BadParameter("`--smoke` asks every node of the cluster: take `--all`")
     order = _order(cluster, names, wanted.order)
     kill = None if wanted.kill is None else _named(cluster, names, wanted.kill, "--kill")
-    each = memory.per_node(len(names), memory.available(), wanted.memory, emulated=True)
+    each = memory.per_node(len(names), memory.available(), wanted.memory, emulated=accel.emulated)
     crowd = max(1.0, len(names) / (os.cpu_count() or 1))
     if wanted.timeout is None and wanted.order is None:
         options = replace(options, timeout=options.timeout * crowd)
@@ -85,6 +88,7 @@ def _named(cluster: Cluster, names: Sequence[str], word: str, option: str) -> st
 def together(
     stages: Sequence[Stage],
     scenario: Scenario,
+    accel: Accel,
     directory: Path,
     source: Path,
     *,
@@ -93,10 +97,7 @@ def together(
 ) -> None:
     """Play it, print what came of it, and raise the `RehearsalError` that says what failed."""
     from piimage.boot import joint  # noqa: PLC0415 -- start-up time
-    from piimage.boot.machine import Machine  # noqa: PLC0415 -- start-up time
-    from piimage.boot.stage import accelerate  # noqa: PLC0415 -- start-up time
 
-    accel = accelerate(Machine.VIRT, stages[0].progress)
     hold = _holder(stages[0], directory, source) if keep else None
     result = joint.rehearse(stages, scenario, accel, directory, hold=hold)
     place = joint.home(directory)

@@ -18,10 +18,12 @@ from piimage.boot import memory
 from piimage.boot.stage import Options
 from piimage.cli import boot_cluster
 from piimage.cli.boot_cluster import Wanted, lines, settle
+from piimage.emulator import Accel
 from piimage.errors import PiimageError, RehearsalError
 
 REPOSITORY = Path(__file__).parents[2]
 PLENTY = 60_000
+TCG = Accel("tcg", "cortex-a72")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def settled(nodes=CLUSTER.nodes, **more):
         nodes=nodes,
         **{"smoke": False, "order": None, "kill": None, "timeout": None, "memory": None, **more},
     )
-    return settle(CLUSTER, wanted, Options(timeout=more.get("timeout") or 900))
+    return settle(CLUSTER, wanted, Options(timeout=more.get("timeout") or 900), TCG)
 
 
 def boot(*words):
