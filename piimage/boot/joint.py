@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from piimage.boot.actor import company
 from piimage.boot.checks import Finding
 from piimage.boot.cluster_report import ClusterRehearsal
 from piimage.boot.fabric import fabric, sockets
+from piimage.boot.parallel import each
 from piimage.boot.testbed import testbed
 from piimage.errors import RehearsalError
 
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from piimage.emulator import Accel
 
     Hold = Callable[[Testbed, Sequence[str]], None]
-
-#: How many nodes are asked at once: each answer keeps a processor of an emulating host busy.
-_AT_ONCE = max(2, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +144,11 @@ class _Play:
 
     def _boot(self) -> None:
         scenario, memory = self._scenario, self._options.memory
-        starts = {n: self._actors[n].start(self._accel, memory) for n in scenario.order}
+        starts = {}
+        with self._progress.step(f"preparing {len(scenario.order)} nodes") as task:
+            for name in scenario.order:
+                task.note(name)
+                starts[name] = self._actors[name].start(self._accel, memory)
         tokens = dict.fromkeys(t for a in self._actors.values() for t in a.record.additions)
         self._progress.say(f"added to the command lines for the rehearsal: {' '.join(tokens)}")
         how = "one after another" if scenario.one_by_one else "at once"
@@ -194,10 +194,13 @@ class _Play:
         if not missing:
             self._stand_in()
             head, began = self._cluster.head.name, time.monotonic()
-            way, vm, limit = self._actors[head].way, self._bed.vms[head], 2 * self._options.timeout
+            way, vm, limit = self._actors[head].way, self._bed.vms[head], 3 * self._options.timeout
+            part = smoke.PART * steps.patience(self._accel) * self._options.crowd
             try:
                 with self._progress.step(f"smoke test on {head}"):
-                    self._report.smoke = smoke.run(way, vm, reach=self._reach, limit=limit)
+                    self._report.smoke = smoke.run(
+                        way, vm, part=part, reach=self._reach, limit=limit
+                    )
             except RehearsalError as error:
                 said = error.message
             self._report.timings["smoke"] = round(time.monotonic() - began, 1)
@@ -260,29 +263,6 @@ class _Play:
     def _each(
         self, title: str, names: Sequence[str], job: Callable[[str], str]
     ) -> dict[str, RehearsalError]:
-        """Do `job` for each node, some at a time; the answer has those that failed.
-
-        Interrupted, it cuts the testbed off: who waits in ssh would not hear of it otherwise.
-        """
-        errors: dict[str, RehearsalError] = {}
+        """Do `job` for each node; interrupted, everything is cut off: who waits in ssh would not hear of it."""
         title = f"{title} {len(names)} node{'s' * (len(names) != 1)}"
-        with self._progress.board(title, names) as board, ThreadPoolExecutor(_AT_ONCE) as pool:
-
-            def do(name: str) -> str:
-                board.note(name, "under way")
-                return job(name)
-
-            futures = {pool.submit(do, name): name for name in names}
-            try:
-                for future in as_completed(futures):
-                    try:
-                        board.done(futures[future], future.result())
-                    except RehearsalError as error:
-                        errors[futures[future]] = error
-                        words = error.message.partition("\n")[0]
-                        board.done(futures[future], words, ok=False)
-            except BaseException:
-                self._bed.cut()
-                pool.shutdown(cancel_futures=True)
-                raise
-        return errors
+        return each(title, names, job, progress=self._progress, interrupted=self._bed.cut)

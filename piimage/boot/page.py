@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from piimage.boot.heatmap import number, svg
+from piimage.boot.smoke import matrix
 from piimage.disk.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _head(report: Report, smoke: Report) -> str:
     started = f"one after another: {order}" if report["one_by_one"] else "all at once"
     took = ", ".join(f"{k.replace('_', ' ')} {v:.0f} s" for k, v in report["timings"].items())
     mpi = smoke.get("mpi") or {}
-    ranks = f"{mpi['ranks']} MPI ranks, " if mpi else ""
+    ranks = f"{mpi['ranks']} MPI ranks, " if mpi.get("ranks") else ""
     what = (
         f"{when}. {len(report['nodes'])} nodes in QEMU, {ranks}{how}, {report['memory']} MiB each"
     )
@@ -92,19 +93,18 @@ def _text(words: str) -> str:
 
 
 def _pairs(smoke: Report) -> str:
-    """Latency and bandwidth, each pair of nodes both ways."""
-    pairs = smoke.get("pairs", ())
-    if not pairs:
+    """Latency and bandwidth of each pair of nodes."""
+    if not smoke.get("pairs"):
         return ""
     names = [node["name"] for node in smoke["nodes"]]
     sections = []
     for key, title, unit, what, sense in (
-        ("latency_us", "Latency", "µs", "Half a round trip of a small message", "slower"),
-        ("bandwidth_mib_s", "Bandwidth", "MiB/s", "Large messages", "faster"),
+        ("latency_us", "Latency", "µs", "Half a round trip of 8 bytes", "slower"),
+        ("bandwidth_mib_s", "Bandwidth", "MiB/s", "Messages of 1 MiB", "faster"),
     ):
-        values = {(pair["from"], pair["to"]): float(pair[key]) for pair in pairs}
+        values = matrix(smoke, key)
         low, high = number(min(values.values())), number(max(values.values()))
-        words = f"{what}, from row to column: {low} to {high} {unit}. Stronger is {sense}."
+        words = f"{what} between row and column: {low} to {high} {unit}. Stronger is {sense}."
         drawn = svg(
             names, values, title=f"{title} in {unit} from each node to each other", unit=unit
         )
@@ -155,23 +155,30 @@ def _tested(nodes: Sequence[Report]) -> str:
 
 
 def _mark(check: Report | None) -> str:
+    """A check of one node: its mark, or what was found where nothing was judged."""
     if check is None:
         return ""
-    said = f"expected {check['expected']}; found {check['found']}"
-    return f'<span title="{escape(said)}">{_MARKS[check["ok"]]}</span>'
+    if check["ok"] is None and check["found"]:
+        return f'<span class="soft">{_shown(check["found"])}</span>'
+    said = f"expected {_shown(check['expected'])}; found {_shown(check['found'])}"
+    return f'<span title="{said}">{_MARKS[check["ok"]]}</span>'
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else escape(str(value))
 
 
 def _mpi(smoke: Report) -> str:
     mpi = smoke.get("mpi")
-    if not mpi:
+    if not mpi or mpi["flavour"] is None:
         return ""
-    what = f"{escape(str(mpi['flavour']))} {escape(str(mpi['version']))}, {mpi['ranks']} ranks"
+    what = f"{escape(mpi['flavour'])} {_shown(mpi['version'])}, {mpi['ranks']} ranks"
     return _checks(f"MPI: {what}", mpi["checks"])
 
 
 def _checks(title: str, checks: Sequence[Report]) -> str:
     rows = [
-        [_MARKS[c["ok"]], escape(c["name"]), escape(str(c["expected"])), escape(str(c["found"]))]
+        [_MARKS[c["ok"]], escape(c["name"]), _shown(c["expected"]), _shown(c["found"])]
         for c in checks
     ]
     return _section(title, _table(["", "check", "expected", "found"], rows)) if rows else ""

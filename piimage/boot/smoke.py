@@ -15,6 +15,7 @@ from piimage.disk.atomic import write_bytes
 from piimage.errors import RehearsalError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from piimage.boot.guest import Access
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 REPORT, PAGE = "smoke.json", "smoke.html"
+#: Seconds for each part of piimage-smoke on boards: its own default.
+PART = 120
 #: Exit statuses of piimage-smoke with which it prints a report: all well, something failed.
 _REPORTED = (0, 1)
 _NOT_FOUND = 127
@@ -55,12 +58,13 @@ def stand_in(way: Access, vm: Vm, mac: str, *, reach: float) -> None:
         )
 
 
-def run(way: Access, vm: Vm, *, reach: float, limit: float) -> dict[str, Any]:
-    """The report of `piimage-smoke`, whether all was well or not.
+def run(way: Access, vm: Vm, *, part: float, reach: float, limit: float) -> dict[str, Any]:
+    """The report of `piimage-smoke`, whether all was well or not; each part of it has `part` seconds.
 
     Raises `RehearsalError` when there is no report: the image lacks it, it failed, or took over `limit` seconds.
     """
-    done = guest.call(way, "piimage-smoke --json", vm, reach=reach, limit=limit)
+    command = f"piimage-smoke --json --limit {part:.0f}"
+    done = guest.call(way, command, vm, reach=reach, limit=limit)
     if done.returncode == _NOT_FOUND:
         raise RehearsalError(
             f"`{way.name}` has no `piimage-smoke`", hint="name `mpi` in cluster.yaml and build anew"
@@ -78,6 +82,12 @@ def run(way: Access, vm: Vm, *, reach: float, limit: float) -> dict[str, Any]:
             f"the smoke test says ok: {report.get('ok')} and ends with status {done.returncode}"
         )
     return report
+
+
+def matrix(report: Mapping[str, Any], key: str) -> dict[tuple[str, str], float]:
+    """What was measured between nodes, by name, both ways: a pair is measured once (docs/reference/smoke.md)."""
+    found = {(pair["from"], pair["to"]): float(pair[key]) for pair in report.get("pairs", ())}
+    return {(b, a): value for (a, b), value in found.items()} | found
 
 
 def write(report: dict[str, Any] | None, path: Path) -> None:

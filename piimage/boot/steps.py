@@ -98,9 +98,14 @@ def ask(
     )
 
 
+def patience(accel: Accel) -> float:
+    """How much longer than a board a node may take: an emulated one three times."""
+    return _EMULATED if accel.emulated else 1
+
+
 def power_limit(accel: Accel) -> float:
-    """Seconds that a node may take to switch off: an emulated one gets three times what a board gets."""
-    return _POWER_OFF * (_EMULATED if accel.emulated else 1)
+    """Seconds that a node may take to switch off."""
+    return _POWER_OFF * patience(accel)
 
 
 def switched_off(record: Rehearsal, limit: float, took: float | str) -> None:

@@ -101,7 +101,7 @@ def boot(
     """
     from piimage.boot.machine import Machine  # noqa: PLC0415 -- start-up time
     from piimage.boot.memory import DEFAULT  # noqa: PLC0415 -- start-up time
-    from piimage.boot.stage import Options  # noqa: PLC0415 -- start-up time
+    from piimage.boot.stage import Options, accelerate  # noqa: PLC0415 -- start-up time
     from piimage.cli.boot_cluster import Wanted, settle, together  # noqa: PLC0415 -- start-up time
     from piimage.cli.build import _chosen  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
@@ -132,9 +132,10 @@ def boot(
     wanted = Wanted(
         nodes=chosen, smoke=smoke, order=order, kill=kill, timeout=timeout, memory=memory
     )
-    options, scenario = settle(cluster, wanted, options)
+    accel = accelerate(Machine.VIRT, progress)
+    options, scenario = settle(cluster, wanted, options, accel)
     stages = [stage(cluster, each, directory, progress, options) for each in chosen]
-    together(stages, scenario, directory, source, keep=keep, json_output=json_output)
+    together(stages, scenario, accel, directory, source, keep=keep, json_output=json_output)
 
 
 def _alone(played: Stage, directory: Path, *, keep: bool, json_output: bool) -> None:

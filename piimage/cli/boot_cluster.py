@@ -7,7 +7,7 @@ import os
 import random
 import shlex
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from piimage.boot.stage import Options, Stage
     from piimage.boot.testbed import Testbed
     from piimage.cluster import Cluster, Node
+    from piimage.emulator import Accel
 
 _RANDOM = "random"
 #: A matrix of more nodes is too wide for a terminal; the page has it.
@@ -38,7 +39,9 @@ class Wanted:
     memory: int | None
 
 
-def settle(cluster: Cluster, wanted: Wanted, options: Options) -> tuple[Options, Scenario]:
+def settle(
+    cluster: Cluster, wanted: Wanted, options: Options, accel: Accel
+) -> tuple[Options, Scenario]:
     """How several nodes share this machine, and what they play.
 
     Raises `PiimageError` when their memory is not there, `BadParameter` for words that make no sense together.
@@ -51,7 +54,7 @@ def settle(cluster: Cluster, wanted: Wanted, options: Options) -> tuple[Options,
         raise typer.BadParameter("`--smoke` asks every node of the cluster: take `--all`")
     order = _order(cluster, names, wanted.order)
     kill = None if wanted.kill is None else _named(cluster, names, wanted.kill, "--kill")
-    each = memory.per_node(len(names), memory.available(), wanted.memory, emulated=True)
+    each = memory.per_node(len(names), memory.available(), wanted.memory, emulated=accel.emulated)
     crowd = max(1.0, len(names) / (os.cpu_count() or 1))
     if wanted.timeout is None and wanted.order is None:
         options = replace(options, timeout=options.timeout * crowd)
@@ -85,6 +88,7 @@ def _named(cluster: Cluster, names: Sequence[str], word: str, option: str) -> st
 def together(
     stages: Sequence[Stage],
     scenario: Scenario,
+    accel: Accel,
     directory: Path,
     source: Path,
     *,
@@ -93,10 +97,7 @@ def together(
 ) -> None:
     """Play it, print what came of it, and raise the `RehearsalError` that says what failed."""
     from piimage.boot import joint  # noqa: PLC0415 -- start-up time
-    from piimage.boot.machine import Machine  # noqa: PLC0415 -- start-up time
-    from piimage.boot.stage import accelerate  # noqa: PLC0415 -- start-up time
 
-    accel = accelerate(Machine.VIRT, stages[0].progress)
     hold = _holder(stages[0], directory, source) if keep else None
     result = joint.rehearse(stages, scenario, accel, directory, hold=hold)
     place = joint.home(directory)
@@ -154,22 +155,23 @@ def lines(result: ClusterRehearsal, place: Path) -> list[str]:
     return said
 
 
-def _smoke(report: dict[str, object]) -> list[str]:
-    """The verdict, and how long messages take between the nodes."""
-    mpi, nodes, pairs = report.get("mpi"), report.get("nodes"), report.get("pairs")
-    said = [f"smoke test: {'passed' if report['ok'] else 'failed'}"]
-    if isinstance(mpi, dict):
-        said[0] += f" ({mpi['flavour']} {mpi['version']}, {mpi['ranks']} ranks)"
-    if not isinstance(nodes, list) or not isinstance(pairs, list) or len(nodes) > _WIDEST:
-        return said
-    names = [node["name"] for node in nodes]
-    for key, title in (("latency_us", "latency, us"), ("bandwidth_mib_s", "bandwidth, MiB/s")):
-        values = {(pair["from"], pair["to"]): f"{pair[key]:.1f}" for pair in pairs}
-        if values:
-            rows = [[title, *names]]
-            rows += [[a, *(values.get((a, b), "") for b in names)] for a in names]
-            said += ["", *_columns(rows)]
-    return [*said, ""]
+def _smoke(report: dict[str, Any]) -> list[str]:
+    """The verdict; half a round trip in microseconds above the diagonal, MiB/s below it."""
+    from piimage.boot.heatmap import number  # noqa: PLC0415 -- start-up time
+    from piimage.boot.smoke import matrix  # noqa: PLC0415 -- start-up time
+
+    mpi, names = report.get("mpi") or {}, [node["name"] for node in report.get("nodes", ())]
+    said = f"smoke test: {'passed' if report['ok'] else 'failed'}"
+    if mpi.get("version"):
+        said += f" ({mpi['flavour']} {mpi['version']}, {mpi['ranks']} ranks)"
+    above, below = matrix(report, "latency_us"), matrix(report, "bandwidth_mib_s")
+    if not above or len(names) > _WIDEST:
+        return [said]
+    rows = [["us \\ MiB/s", *names]]
+    for row, a in enumerate(names):
+        pairs = [(above if column > row else below).get((a, b)) for column, b in enumerate(names)]
+        rows.append([a, *("-" if value is None else number(value) for value in pairs)])
+    return [said, "", *_columns(rows), ""]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -50,6 +50,7 @@ class Plain:
     def __init__(self) -> None:
         self._last = time.monotonic()
         self._depth = 0
+        self._lock = RLock()  # boards are told of by several threads; the ticking thread draws too
 
     @contextmanager
     def step(self, title: str) -> Iterator[Task]:
@@ -77,21 +78,23 @@ class Plain:
 
     def update(self, shown: Line | Lines) -> None:
         """Print how far the step is, not too often."""
-        if time.monotonic() - self._last > _EVERY:
-            self._last = time.monotonic()
-            if isinstance(shown, Lines):
-                for name in shown.open():
-                    self.say(shown.row(name))
-            else:
-                self.say(f"{'  ' * self._depth}{shown.status()}")
+        with self._lock:
+            if time.monotonic() - self._last > _EVERY:
+                self._last = time.monotonic()
+                if isinstance(shown, Lines):
+                    for name in shown.open():
+                        self.say(shown.row(name))
+                else:
+                    self.say(f"{'  ' * self._depth}{shown.status()}")
 
     def ended(self, shown: Lines, name: str) -> None:
         """Print it."""
         self.say(shown.row(name))
 
     def say(self, text: str) -> None:
-        """One line."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 -- the place where we print
+        """One line, in one piece whoever else speaks."""
+        with self._lock:
+            print(f"{text}\n", end="", file=sys.stderr, flush=True)  # noqa: T201 -- the place where we print
 
     def warn(self, text: str) -> None:
         """One line that begins with `warning:`."""
@@ -106,7 +109,6 @@ class Live(Plain):
         self._open: list[Line | Lines] = []
         self._drawn = 0.0
         self._height = 1
-        self._lock = RLock()  # the ticking thread draws too
 
     @contextmanager
     def step(self, title: str) -> Iterator[Task]:

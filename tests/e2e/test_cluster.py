@@ -1,0 +1,199 @@
+"""Three nodes of one cluster.yaml, as `build --all` leaves them, on one wire: they find each other and compute,
+nobody touches the second NIC before the test does, and when the head dies the workers still switch off.
+
+All of it is one boot, since a boot is what takes the time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+CLUSTER = """\
+version: 1
+name: trio
+users:
+  - {name: ada, uid: 1000, sudo: nopasswd}
+  - {name: ops, uid: 1001, sudo: nopasswd}
+network:
+  wired: {subnet: 192.168.77.0/28, first: 192.168.77.3}
+shares: [{path: /srv/cluster, server: head}]
+mpi: {flavour: openmpi, slots: 2}
+nodes: {count: 3, name: "n{n}"}
+"""
+NODES = ["n0", "n1", "n2"]
+HELD = "running until Ctrl-C"
+
+
+class Running:
+    """`piimage boot`, while it runs; its stderr goes to a file."""
+
+    def __init__(self, place, *words):
+        self.log = place / "stderr"
+        argv = [sys.executable, "-m", "piimage.cli.main", "boot", *map(str, words)]
+        with self.log.open("wb") as log:
+            self.child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, cwd=REPOSITORY)
+
+    def wait_for(self, text, limit):
+        """Wait until stderr has `text`, or the process has ended."""
+        deadline = time.monotonic() + limit
+        while self.child.poll() is None and text not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(1)
+
+    def interrupt(self):
+        self.child.send_signal(signal.SIGINT)
+
+    def end(self, limit=900):
+        """Exit status and stdout."""
+        out, _ = self.child.communicate(timeout=limit)
+        sys.stderr.write(self.log.read_text())
+        return self.child.returncode, out.decode()
+
+
+def processes(words):
+    """Command lines on this machine in which all of `words` occur."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = place.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if all(word in line for word in words):
+            found.append(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, default_base, piimage):
+    """The cluster's file, with variants and stamps beside it."""
+    path = tmp_path_factory.mktemp("trio") / "cluster.yaml"
+    path.write_text(CLUSTER)
+    assert piimage("build", path, "--all").returncode == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(source):
+    return source.parent / "dist" / "trio"
+
+
+@pytest.fixture(scope="module")
+def played(source, built, piimage):
+    """One rehearsal with everything in it: exit status, report, what ssh said, what was there before."""
+    before = {path: path.stat().st_mtime_ns for path in built.rglob("*") if path.is_file()}
+    running = Running(source.parent, source, "--all", "--smoke", "--kill", "n0", "--keep", "--json")
+    running.wait_for(HELD, 2400)
+    at_keep = piimage("ssh", "-c", source, "n1", "uname", "-n", timeout=300)
+    running.interrupt()
+    status, out = running.end()
+    return {"status": status, "report": json.loads(out), "ssh": at_keep, "before": before}
+
+
+def test_everything_went_well(played):
+    report = played["report"]
+
+    assert report["problems"] == []
+    assert (played["status"], report["ok"], report["error"]) == (0, True, None)
+    assert [node["name"] for node in report["nodes"]] == NODES
+
+
+def test_nothing_that_was_built_changed(played):
+    for path, mtime in played["before"].items():
+        assert path.stat().st_mtime_ns == mtime
+    assert not [path for path in played["before"] if path.suffix == ".img" and path.stem in NODES]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_kept_its_promises_and_its_hands_off_the_second_nic(played, built, name):
+    report = json.loads((built / "rehearsal" / name / "report.json").read_bytes())
+    found = {finding["name"]: finding for finding in report["findings"]}
+
+    assert [f for f in found.values() if f["ok"] is not True] == []
+    assert found["second NIC"]["found"] == "down, without an address or a route"
+    others = {f"plan: reaches {other}" for other in NODES if other != name}
+    assert others <= set(found)
+    assert report["stamp"].endswith(f"stamps/{name}.stamp")
+    assert f"{name} login:" in (built / "rehearsal" / name / "console.log").read_text(
+        errors="replace"
+    )
+
+
+def test_the_cluster_computes_over_the_wire_alone(played, built):
+    smoke = played["report"]["smoke"]
+
+    assert (smoke["ok"], smoke["failures"]) == (True, [])
+    assert smoke["mpi"]["ranks"] == 6
+    assert {(pair["from"], pair["to"]) for pair in smoke["pairs"]} == {
+        ("n0", "n1"), ("n0", "n2"), ("n1", "n2"),
+    }  # fmt: skip
+    assert all(pair["latency_us"] > 0 < pair["bandwidth_mib_s"] for pair in smoke["pairs"])
+    for row in smoke["traffic"]:
+        carried = sum(o["tx_bytes"] + o["rx_bytes"] for o in row["other"])
+        assert carried < 0.02 * (row["wired"]["tx_bytes"] + row["wired"]["rx_bytes"])
+    place = built / "rehearsal"
+    assert json.loads((place / "smoke.json").read_bytes()) == smoke
+    assert json.loads((place / "cluster.json").read_bytes()) == played["report"]
+    assert "<svg" in (place / "smoke.html").read_text()
+
+
+def test_what_no_card_does_is_declared(played):
+    said = "\n".join(played["report"]["additions"])
+
+    assert "console=ttyAMA0" in said
+    assert "second NIC was brought up over ssh" in said
+
+
+def test_the_workers_outlive_the_head_and_switch_off_without_it(played, built):
+    assert played["report"]["killed"] == "n0"
+    assert (played["ssh"].returncode, played["ssh"].stdout.strip()) == (0, "n1")
+    for name in ("n1", "n2"):
+        report = json.loads((built / "rehearsal" / name / "report.json").read_bytes())
+        found = {finding["name"]: finding for finding in report["findings"]}
+        assert found["share /srv/cluster"]["found"] == "in use, written to"
+        assert found["power off"]["ok"]
+
+
+def test_no_secret_is_in_what_a_rehearsal_keeps(played, source, built):
+    place = built / "rehearsal"
+    kept = b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
+    for key in [
+        source.with_suffix(".state") / "id",
+        *(source.with_suffix(".state") / "hosts" / n for n in NODES),
+    ]:
+        assert key.read_bytes().split(b"\n")[3] not in kept
+    assert not list(place.rglob("scratch"))
+
+
+def test_ctrl_c_leaves_nothing(source, tmp_path, played):
+    running = Running(tmp_path, source, "--all")
+    console = source.parent / "dist" / "trio" / "rehearsal" / "n2" / "console.log"
+    deadline = time.monotonic() + 120
+    while not (
+        console.exists() and console.stat().st_mtime > time.time() - 60 and console.stat().st_size
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    (argv,) = [
+        line for line in processes(["qemu-system-aarch64", str(console)]) if "setpriv" not in line
+    ]
+    sockets = Path(re.search(r"local\.path=([^,]*)/", argv)[1])
+    assert sockets.is_dir()
+
+    running.interrupt()
+
+    assert running.end(60)[0] == 130
+    time.sleep(1)
+    assert processes([str(sockets)]) == []
+    assert processes([os.fspath(source.parent / "dist")]) == []
+    assert not sockets.exists()
+    assert not list(console.parent.parent.rglob("scratch"))
