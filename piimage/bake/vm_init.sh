@@ -42,6 +42,7 @@ done
 [ -z "$FIRMWARE" ] || mount -t vfat -o noatime,utf8,tz=UTC "/dev/$FIRMWARE" "/root$FIRMWARE_MOUNT" ||
 	fail "cannot mount the firmware partition"
 
+mount -t proc proc /root/proc
 mount -t tmpfs -o mode=755,nosuid,nodev run /root/run
 mount -t tmpfs -o mode=1777,nosuid,nodev tmp /root/tmp
 mount -t tmpfs -o mode=755,nosuid dev /root/dev
