@@ -132,15 +132,16 @@ def test_no_secret_leaves_slots_and_state(attic):
     assert PSK.encode() in stamp
 
 
-def test_an_ordinary_user_builds(tmp_path, default_base):
-    """Outside every group, in a cache of its own; as root the test becomes `nobody` for it."""
+def test_an_ordinary_user_builds(tmp_path, sample, default_base):
+    """Outside every group, in a cache of its own; as root the test becomes `nobody` for it.
+
+    The packages are baked in already: `nobody` has no subordinate ids for a chroot.
+    """
     home = tmp_path / "home"
-    shutil.copytree(
-        Store().directory("bases") / default_base,
-        home / "cache/bases" / default_base,
-        copy_function=_copy,
-    )
-    shutil.copy(REPOSITORY / "cluster.yaml", home)
+    for name in (f"bases/{default_base}", "baked"):
+        shutil.copytree(Store().root / name, home / "cache" / name, copy_function=_copy)
+    for path in (sample, sample.with_suffix(".lock")):
+        shutil.copy(path, home)
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     command = (
