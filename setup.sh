@@ -21,7 +21,7 @@ quietly() { # WHO HINT COMMAND...: what it says is shown only if it fails
 }
 
 packages=(python3 python3-venv python3-guestfs mmdebstrap arch-test qemu-user-static qemu-system-arm qemu-utils
-	ipxe-qemu mtools dosfstools e2fsprogs fdisk kmod uidmap openssh-client xz-utils zstd ca-certificates)
+	ipxe-qemu mtools dosfstools e2fsprogs fdisk fuse2fs kmod uidmap openssh-client xz-utils zstd ca-certificates)
 # What the tests hold our output against: the tools that will read it.
 test_packages=(bmap-tools sudo systemd netplan.io guestfs-tools tmux openmpi-bin libopenmpi-dev gcc libc6-dev
 	python3-libgpiod shellcheck)
