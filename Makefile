@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
+# The fast tests wait for processes as much as they compute: half as many workers again as there are cores.
+WORKERS := $(shell echo $$(($$(nproc) * 3 / 2)))
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +24,7 @@ type: ## mypy --strict
 	$(BIN)/mypy
 
 unit: ## the fast tests: no root, no network, no appliance
-	$(BIN)/pytest -q -n auto tests/unit tests/cases
+	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/cases
 
 integration: ## tests with the libguestfs appliance
 	$(BIN)/pytest -q tests/integration

@@ -100,15 +100,15 @@ def stamp(cluster: Cluster, node: Node, _facts: Facts, secrets: Secrets) -> Stam
     )
 
 
-def host_names(cluster: Cluster, name: str) -> list[str]:
+def host_names(cluster: Cluster, node: Node) -> list[str]:
     """What people and programs may call a node: name, qualified name, address."""
-    qualified = [f"{name}.{cluster.domain}"] if cluster.domain else []
-    return [name, *qualified, str(cluster.addresses[name])]
+    qualified = [f"{node.name}.{cluster.domain}"] if cluster.domain else []
+    return [node.name, *qualified, str(node.address.ip)]
 
 
 def known_hosts_text(cluster: Cluster, secrets: Secrets) -> str:
     """ssh_known_hosts: the CA for all nodes, and each key for clients without certificates."""
-    names = {node.name: ",".join(host_names(cluster, node.name)) for node in cluster.nodes}
+    names = {node.name: ",".join(host_names(cluster, node)) for node in cluster.nodes}
     lines = [f"@cert-authority {','.join(names.values())} {_bare(secrets.ca_public)}\n"]
     lines += [
         f"{hosts} {_bare(secrets.host_keys[name].public)}\n"

@@ -78,7 +78,7 @@ def stamp(cluster: Cluster, node: Node, _facts: Facts, secrets: Secrets) -> Stam
 
 def config_text(cluster: Cluster) -> str:
     """ssh_config(5) for the cluster's hosts alone; a file that is not there is passed over in silence."""
-    names = [name for node in cluster.nodes for name in host_names(cluster, node.name)]
+    names = [name for node in cluster.nodes for name in host_names(cluster, node)]
     path, _, _ = slots.cluster_key(cluster.users[0])
     own = f"~/.ssh/{path.rpartition('/')[2]}"
     keys = "".join(f"    IdentityFile {key}\n" for key in (own, *_OWN_KEYS))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from piimage.disk.window import Window
 
 _FAT12_BELOW, _FAT16_BELOW = 4085, 65525
+#: An entry of FAT32 has 28 bits.
+_FAT32_BITS = (0x0FFFFFFF).to_bytes(4, "little")
 _READ_ONLY_LFN, _VOLUME, _DIRECTORY = 0x0F, 0x08, 0x10
 _MAX_DIRECTORY = 2 << 20  # 65,536 records, the format's own limit
 _END, _DELETED, _ESCAPED_E5 = 0x00, 0xE5, 0x05
@@ -171,8 +173,10 @@ class Fat:
     def _table(self) -> tuple[int, ...]:
         count = self.clusters + 2
         if self.wide:
-            raw = self._fat(count * 4)
-            return tuple(value & 0x0FFFFFFF for value in struct.unpack(f"<{count}I", raw))
+            # Masked as one number: a card's table has a hundred thousand entries, and a stamp opens it often.
+            entries = int.from_bytes(self._fat(count * 4), "little")
+            entries &= int.from_bytes(_FAT32_BITS * count, "little")
+            return struct.unpack(f"<{count}I", entries.to_bytes(count * 4, "little"))
         if self.clusters >= _FAT12_BELOW:
             if self.clusters >= _FAT16_BELOW:
                 raise self.damaged("it has too many clusters for FAT16")

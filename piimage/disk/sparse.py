@@ -116,8 +116,9 @@ def write_sparse(fd: int, at: int, data: bytes | bytearray | memoryview) -> None
     """Write `data` at byte `at` (a multiple of `GRANULE`), leaving out zeros; `fd` is new there."""
     view, run = memoryview(data), -1
     for start in range(0, len(view), GRANULE):
-        piece = view[start : start + GRANULE]
-        if piece == _ZEROS[: len(piece)]:
+        # A copy, since two `bytes` are compared as memory and a view one byte at a time.
+        piece = view[start : start + GRANULE].tobytes()
+        if _ZEROS.startswith(piece):
             if run >= 0:
                 write_all(fd, at + run, view[run:start])
                 run = -1

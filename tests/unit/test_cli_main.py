@@ -227,11 +227,25 @@ def test_help(piimage, argv):
 
 
 def test_run_as_a_module():
-    argv = [sys.executable, "-m", "piimage.cli.main", "build"]
+    argv = [sys.executable, "-m", "piimage", "build"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
     assert "name nodes with `--node`" in done.stderr
+
+
+def test_an_interrupt_while_the_program_is_still_being_imported(tmp_path):
+    (tmp_path / "typer.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    argv = [sys.executable, "-m", "piimage", "build"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "here\n"
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=30)
+
+    assert (child.returncode, told) == (130, "interrupted\n")
 
 
 def test_a_reader_that_goes_away(tmp_path):
