@@ -2,9 +2,10 @@
 
     .venv/bin/python bench/variant.py [--runs N] [--only one|five] [--whole-cluster]
 
-Both sides start from the same ready base (`piimage base make debian-13`) and end with configured card
-images. Ours is the command a user types, in a new process, with an empty cache but for the base, and with
-a new state directory: variant, stamp, image, bmap and checksums. Theirs is a copy of the base and one
+Both sides start from the same ready base (`piimage base make debian-13`) with the role's packages already baked,
+since virt-customize cannot install those of another architecture, and end with configured card
+images. Ours is the command a user types, in a new process, with an empty cache but for these bases, with the lock, and
+with a new state directory: variant, stamp, image, bmap and checksums. Theirs is a copy of the baked base and one
 run of virt-customize (package guestfs-tools) that makes the edits of the same plan: every file, mode, link,
 directory and removal of the node's Delta, the content of its slots, and its files on the firmware
 partition. virt-customize 1.48 has no option for owners, so theirs leaves them out. Keys, hashes and the
@@ -30,6 +31,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage import resolve
+from piimage.bake import lock
+from piimage.bake.session import Packages
 from piimage.bases.cache import cache_root
 from piimage.bases.store import Store
 from piimage.delta import Absent, Directory, File, Slot, Symlink, Tree
@@ -39,7 +42,7 @@ from piimage.progress import Quiet
 from piimage.state import open_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from piimage.bases.record import Base
     from piimage.cluster import Cluster
@@ -51,11 +54,23 @@ ONE = ("3",)
 
 @dataclass(frozen=True)
 class Race:
-    """One comparison: the cluster.yaml's text, and which nodes are built."""
+    """One comparison: the cluster.yaml's text, which nodes are built, and what was baked for it.
+
+    `lock` is the text of the lock, `bases` the baked base of each role by the role's name.
+    """
 
     title: str
     yaml: str
     nodes: tuple[str, ...]
+    lock: bytes
+    bases: Mapping[str, Base]
+
+    def write(self, directory: Path) -> Path:
+        """Write cluster.yaml and its lock; gives the former's path."""
+        source = directory / "cluster.yaml"
+        source.write_text(self.yaml, encoding="utf-8")
+        lock.location(source).write_bytes(self.lock)
+        return source
 
 
 @dataclass(frozen=True)
@@ -70,11 +85,12 @@ class Bench:
         """Seconds of `piimage build` for the nodes, from an empty cache that holds the base."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as name:
             place = Path(name)
-            source = place / "cluster.yaml"
-            source.write_text(race.yaml, encoding="utf-8")
-            _share_base(self.base, place / "cache")
+            source = race.write(place)
+            _share_bases(
+                (self.base, *race.bases.values()), self.base.path.parents[2], place / "cache"
+            )
             chosen = [word for node in race.nodes for word in ("--node", node)]
-            argv = [sys.executable, "-m", "piimage.cli.main", "build", str(source), *chosen]
+            argv = [sys.executable, "-m", "piimage", "build", "--locked", str(source), *chosen]
             environment = {**self.environment, "PIIMAGE_CACHE": str(place / "cache")}
             return _timed(lambda: _run([*argv, "--format", "img"], environment))
 
@@ -82,17 +98,16 @@ class Bench:
         """Seconds of a copy and a run of virt-customize for each of the nodes."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as name:
             place = Path(name)
-            source = place / "cluster.yaml"
-            source.write_text(race.yaml, encoding="utf-8")
-            cluster = resolve.load(source).cluster
-            jobs = [
-                (place / f"{node}.img", edits(cluster, node, self.base, place / f"edits-{node}"))
-                for node in race.nodes
-            ]
+            cluster = resolve.load(race.write(place)).cluster
+            jobs = []
+            for node in race.nodes:
+                base = race.bases[cluster.node(node).role.name]
+                commands = edits(cluster, node, base, place / f"edits-{node}")
+                jobs.append((base, place / f"{node}.img", commands))
             return sum(_timed(lambda job=job: self._customize(*job)) for job in jobs)
 
-    def _customize(self, image: Path, commands: Path) -> None:
-        _run(["cp", "--sparse=always", str(self.base.path), str(image)], self.environment)
+    def _customize(self, base: Base, image: Path, commands: Path) -> None:
+        _run(["cp", "--sparse=always", str(base.path), str(image)], self.environment)
         image.chmod(0o600)
         _run(customize(image, commands), self.environment)
         descriptor = os.open(image, os.O_RDONLY)
@@ -148,15 +163,16 @@ def _commands(
             yield f"move {entry.source}:{path}"
 
 
-def _share_base(base: Base, cache: Path) -> None:
-    """Put the base into another cache without copying its image."""
-    home = cache / "bases" / base.name
-    home.mkdir(parents=True, mode=0o700)
-    for path in base.path.parent.iterdir():
-        if path == base.path:
-            os.link(path, home / path.name)
-        else:
-            shutil.copy2(path, home)
+def _share_bases(bases: Iterable[Base], root: Path, cache: Path) -> None:
+    """Put bases of the cache `root`, baked or not, into another cache without copying their images."""
+    for base in bases:
+        home = cache / base.path.parent.relative_to(root)
+        home.mkdir(parents=True, mode=0o700)
+        for path in base.path.parent.iterdir():
+            if path == base.path:
+                os.link(path, home / path.name)
+            else:
+                shutil.copy2(path, home)
 
 
 def _run(argv: list[str], environment: dict[str, str]) -> None:
@@ -182,16 +198,28 @@ def _environment(base: Base) -> dict[str, str]:
     return {"LIBGUESTFS_BACKEND": "direct", **os.environ, **chosen}
 
 
-def _races(only: str | None, *, whole_cluster: bool) -> list[Race]:
+def _races(store: Store, scratch: Path, only: str | None, *, whole_cluster: bool) -> list[Race]:
     sample = SAMPLE.read_text(encoding="utf-8")
     six, count = re.subn(r"\bcount: 5\b", "count: 6", sample)
     if not count:
         sys.exit("the sample cluster.yaml has no `count: 5` any more: adapt this script")
-    one = Race("first image of node 3", sample, ONE)
-    five = Race("first images of five workers", six, ("1", "2", "3", "4", "5"))
+    five = "first images of five workers", six, ("1", "2", "3", "4", "5")
     if whole_cluster:
-        five = Race("first images of the sample's five nodes", sample, ("0", "1", "2", "3", "4"))
-    return [race for key, race in (("one", one), ("five", five)) if only in (None, key)]
+        five = "first images of the sample's five nodes", sample, ("0", "1", "2", "3", "4")
+    races = {"one": ("first image of node 3", sample, ONE), "five": five}
+    return [_baked(store, scratch, *race) for key, race in races.items() if only in (None, key)]
+
+
+def _baked(store: Store, scratch: Path, title: str, yaml: str, nodes: tuple[str, ...]) -> Race:
+    """The race with its packages settled and baked into the user's own cache."""
+    source = scratch / "cluster.yaml"
+    source.write_text(yaml, encoding="utf-8")
+    cluster = resolve.load(source).cluster
+    packages = Packages(cluster, store, Quiet())
+    roles = dict.fromkeys(cluster.node(node).role for node in nodes)
+    packages.settle(roles)
+    bases = {role.name: packages.base(role) for role in roles}
+    return Race(title, yaml, nodes, lock.location(source).read_bytes(), bases)
 
 
 def _report(race: Race, ours: list[float], theirs: list[float]) -> None:
@@ -209,13 +237,14 @@ def main() -> None:
     parser.add_argument("--whole-cluster", action="store_true", help="five nodes with their head")
     parser.add_argument("--show", action="store_true", help="print their commands and do nothing")
     options = parser.parse_args()
-    base = Store().base(BASE)
+    store = Store()
+    base = store.base(BASE)
     with tempfile.TemporaryDirectory(dir=cache_root(), prefix="bench-") as name:
-        races = _races(options.only, whole_cluster=options.whole_cluster)
+        races = _races(store, Path(name), options.only, whole_cluster=options.whole_cluster)
         if options.show:
-            source = Path(name, "cluster.yaml")
-            source.write_text(races[0].yaml, encoding="utf-8")
-            commands = edits(resolve.load(source).cluster, "3", base, Path(name, "edits"))
+            cluster = resolve.load(races[0].write(Path(name))).cluster
+            role = cluster.node("3").role.name
+            commands = edits(cluster, "3", races[0].bases[role], Path(name, "edits"))
             print(commands.read_text(encoding="utf-8"), end="")
             return
         if shutil.which("virt-customize") is None:

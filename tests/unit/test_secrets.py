@@ -8,6 +8,7 @@ from dataclasses import replace
 import phony_facts
 import pytest
 
+from piimage import secrets
 from piimage.cluster import KeyRef, SecretRef, Wifi
 from piimage.errors import ConfigError
 from piimage.imported_keys import Pin
@@ -23,6 +24,12 @@ def cluster_with(password=None, *, root=None, psk=None, keys=()):
     user = replace(made.users[0], password=password, ssh_keys=keys)
     wifi = Wifi(ssid="IEEE", country="IT", psk=psk) if psk else None
     return replace(made, users=(user,), root_password=root, wifi=wifi)
+
+
+@pytest.fixture
+def few_rounds(monkeypatch):
+    """Hashes that cost a hundredth: what is kept and what is made anew does not hang on their price."""
+    monkeypatch.setattr(secrets, "_ROUNDS", 1000)
 
 
 def written(tmp_path, content):
@@ -94,6 +101,7 @@ def test_a_hash_is_taken_as_it_is(known, kind):
     assert hashes == {"federico": known}
 
 
+@pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize("clear", [SECRET, "$ecret$", "$6$not a hash", "$y$x"])
 @pytest.mark.parametrize("kind", ["clear", "env"])
 def test_a_clear_text_is_hashed_and_the_hash_kept(clear, kind):
@@ -113,12 +121,14 @@ def test_openssl_agrees_on_the_hash():
     made = password_hashes(cluster_with(SecretRef("clear", SECRET)), {}, {})["federico"]
 
     _, kind, rounds, salt, _ = made.split("$")
+    assert rounds == "rounds=100000"
     argv = ["openssl", "passwd", f"-{kind}", "-salt", f"{rounds}${salt}", "-stdin"]
     done = subprocess.run(argv, input=SECRET, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == made
 
 
+@pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize("known", ["", "!", "$6$", "$6$broken", "$6$rounds=x$a$b", YESCRYPT])
 def test_a_known_hash_that_is_none_is_replaced(known):
     made = password_hashes(cluster_with(SecretRef("clear", SECRET)), {}, {"federico": known})

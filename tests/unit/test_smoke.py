@@ -95,6 +95,8 @@ class Cluster:
     def _tools(self):
         for name, body in TOOLS.items():
             self.tool(name, body)
+        # A node's python3 is the distribution's; another one on this machine's PATH may be a slow wrapper.
+        (self.place / "bin" / "python3").symlink_to("/usr/bin/python3")
         for name in ("mpirun", "mpicc"):
             path = self.place / "bin" / name
             path.write_bytes((HERE / "smoke_mpirun.py").read_bytes())
@@ -103,6 +105,7 @@ class Cluster:
     def tool(self, name, body):
         path = self.place / "bin" / name
         path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)  # it may be a link to a program of this machine
         path.write_text(f"#!/bin/sh\n{body}\n")
         path.chmod(0o755)
 
