@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from piimage.bases import rpm_database
 from piimage.bases.guest_text import Packages, dpkg_status, os_release
 from piimage.bases.inventory import (
     LOCALE_ARCHIVE,
@@ -134,14 +135,26 @@ class _Tree:
         }
         self.contents |= ext4.read_files(unit_files(self.listing), limit=MAX_CONTENT)
         self.contents |= ext4.read_files((*OS_RELEASE, *PROGRAMS), limit=MAX_CONTENT << 3)
-        database = ext4.read_files((_STATUS, LOCALE_ARCHIVE), limit=_MAX_DATABASE)
-        self.contents |= database
-        self.packages: Packages = dpkg_status(_decode(database.get(_STATUS, b"")))
-        self.made = max(filter(None, map(ext4.modified, (_STATUS, *OS_RELEASE))), default=None)
+        databases = (_STATUS, *rpm_database.PLACES)
+        logs = (path + rpm_database.LOG for path in rpm_database.PLACES)
+        found = ext4.read_files((*databases, *logs, LOCALE_ARCHIVE), limit=_MAX_DATABASE)
+        self.contents |= found
+        self.packages = _packages(found)
+        self.made = max(filter(None, map(ext4.modified, (*databases, *OS_RELEASE))), default=None)
 
     def text(self, path: str) -> str:
         """Text of a file, or `""`."""
         return _decode(self.contents.get(path, b""))
+
+
+def _packages(databases: Mapping[str, bytes]) -> Packages:
+    """What dpkg or RPM has installed; nothing where neither has a database that can be read."""
+    for path in rpm_database.PLACES:
+        if path in databases and _STATUS not in databases:
+            return rpm_database.installed(
+                databases[path], databases.get(path + rpm_database.LOG, b"")
+            )
+    return dpkg_status(_decode(databases.get(_STATUS, b"")))
 
 
 def _list(ext4: Ext4, roots: tuple[tuple[str, int | None], ...]) -> dict[str, FileFact]:
