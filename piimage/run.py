@@ -50,6 +50,7 @@ PACKAGES = {
     "qemu-io": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
     "resize2fs": "e2fsprogs",
+    "rpmkeys": "rpm",
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "ssh": "openssh-client",

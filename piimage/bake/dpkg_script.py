@@ -1,6 +1,7 @@
 """The script that installs a layer with dpkg: what every engine runs, as a pure function of the lock.
 
-Services are not started, and nothing is left that is not the packages' own: `install_dpkg.sh` has that part.
+Services are not started, and nothing is left that is not the packages' own: `traces.sh` and `install_dpkg.sh` have
+that part.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ def script(layer: Layer, *, architecture: str, preseed: Sequence[str] = ()) -> b
     """
     if not layer.steps:
         return _EMPTY.encode()
-    text = (files("piimage.bake") / "install_dpkg.sh").read_text(encoding="utf-8")
-    head, _, tail = text.partition(_PLACE)
+    rooms = files("piimage.bake")
+    traces = (rooms / "traces.sh").read_text(encoding="utf-8")
+    text = (rooms / "install_dpkg.sh").read_text(encoding="utf-8")
+    head, _, tail = (traces + "\n" + text).partition(_PLACE)
     by_name = {package.name: package for package in layer.packages}
     body = [*_preseed(preseed)]
     for step in layer.steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from piimage.bake import native_copy
+from piimage.bake import native_copy, packaging
 from piimage.bake.chroot import ChrootEngine, Tools
 from piimage.bake.vm import VmEngine
 from piimage.bases import archive
@@ -41,8 +41,8 @@ def engine(choice: Choice, base: Base, *, cache: Cache, progress: Progress) -> E
 def _tools(base: Base, prefix: Sequence[str], cache: Cache, progress: Progress) -> Tools | None:
     """Native tools of the guest's release; without them all is emulated, which is right too, and slow."""
     architecture = _NATIVE.get(platform.machine())
-    if architecture is None:
-        return None
+    if architecture is None or not packaging.is_dpkg(base.facts):
+        return None  # scriptlets of another family may count on what their own tools do and Debian's do not
     os = base.facts.os
     suite = os.codename if os.id in _DEBIANS and os.codename else _SUITE
     try:

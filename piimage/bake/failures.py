@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from piimage.bases.cache import Cache
 
-#: How dpkg(1) names a package that it could not deal with.
+#: How dpkg(1) and rpm(8) name a package that they could not deal with; rpm with version and architecture.
 _FAILED = re.compile(
-    r"^dpkg: error processing (?:package (?P<package>[^ :]+)(?::\S+)?|archive \S*/(?P<archive>[^/_ ]+)_\S+)",
+    r"^dpkg: error processing (?:package (?P<package>[^ :]+)(?::\S+)?|archive \S*/(?P<archive>[^/_ ]+)_\S+)"
+    r"|^(?:error|warning): %\w+\((?P<rpm>[^()\s]+)\) scriptlet failed",
     re.MULTILINE,
 )
 _LINES, _WIDTH = 12, 200
@@ -37,7 +38,9 @@ def explained(error: PiimageError, log: Path, cache: Cache) -> PiimageError:
             f"the disk ran full while packages were being installed{detail}",
             hint=f"free some space, or set `PIIMAGE_CACHE` to a directory with some GiB free; the log is `{kept}`",
         )
-    names = [match["package"] or match["archive"] for match in _FAILED.finditer(text)]
+    names = [
+        match["package"] or match["archive"] or match["rpm"] for match in _FAILED.finditer(text)
+    ]
     if names:
         return ToolFailedError(
             f"package {shown(names[0])} could not be installed{detail}",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from piimage.bake import dpkg_script
+from piimage.bake import dpkg_script, rpm_script
 from piimage.bake.apt import Apt
+from piimage.bake.dnf import Dnf
 from piimage.distros.family import family
-from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +34,7 @@ class Archive(Protocol):
 
 def archive(base: Base, root: Path, progress: Progress) -> Archive:
     """The archive of `base`, with the empty directory `root` for its files; nothing is read yet."""
-    _require_dpkg(base.facts)
-    return Apt(base, root, progress)
+    return (Apt if is_dpkg(base.facts) else Dnf)(base, root, progress)
 
 
 def script(layer: Layer, facts: Facts, preseed: Sequence[str] = ()) -> bytes:
@@ -44,15 +43,16 @@ def script(layer: Layer, facts: Facts, preseed: Sequence[str] = ()) -> bytes:
     Of `preseed`, lines of debconf-set-selections(1), those count whose package is in the layer: so a layer is the
     same whatever else a cluster wants.
     """
-    _require_dpkg(facts)
+    if not is_dpkg(facts):
+        return rpm_script.script(layer)
     names = {package.name.partition(":")[0] for package in layer.packages}
     answers = [line for line in preseed if line.split()[0] in names]
     return dpkg_script.script(layer, architecture=facts.architecture, preseed=answers)
 
 
-def _require_dpkg(facts: Facts) -> None:
-    if family(facts).name != "debian":
-        raise UnsupportedError(
-            f"packages cannot be added to `{facts.os.pretty or facts.os.id}` yet",
-            hint="use a base of Debian's family, or one that has them",
-        )
+def is_dpkg(facts: Facts) -> bool:
+    """Whether the guest's packages are dpkg's; else they are RPM's.
+
+    Raises `UnsupportedError` for a guest of no known family.
+    """
+    return family(facts).name == "debian"
