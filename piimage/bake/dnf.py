@@ -9,7 +9,7 @@ from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any
 
 from piimage.bake import lock
-from piimage.bake.dnf_root import DATABASE, write_root
+from piimage.bake.dnf_root import write_root
 from piimage.bake.lock import Layer, Package, Step
 from piimage.bases.rpm_database import DEBIAN_NAMES
 from piimage.disk.atomic import full_disk
@@ -23,7 +23,7 @@ from piimage.errors import (
     WriteFailedError,
 )
 from piimage.report import shown
-from piimage.run import PIPE, process, require, run
+from piimage.run import PIPE, failure, process, require, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,6 +104,8 @@ class Dnf:
         if said.returncode == 0:
             return
         bad = [line for line in said.text.splitlines() if "NOT OK" in line]
+        if not bad:
+            raise failure(said)
         told = "".join(f"\n    {line.rpartition('/')[2]}" for line in bad[:_LINES])
         raise VerifyError(
             f"a package of base `{self.base.name}` has no valid signature by a key that the base trusts{told}",
@@ -123,7 +125,6 @@ class Dnf:
             raise UnsupportedError(f"RPM packages for `{facts.architecture}` are not supported")
         question = {
             "root": str(self.root),
-            "database": DATABASE,
             "architecture": architecture,
             "release": facts.os.version_id,
             **request,
@@ -139,7 +140,8 @@ class Dnf:
         ):
             # Isolated, with the modules of the distribution's own python, as dnf itself is run.
             argv = [sys.executable, "-I", str(script)]
-            with process(argv, stdin=stdin, stdout=PIPE, stderr=errors) as child:
+            home = {"HOME": str(self.root)}
+            with process(argv, stdin=stdin, stdout=PIPE, stderr=errors, env=home) as child:
                 assert child.stdout is not None  # noqa: S101 -- process() pipes it
                 for line in child.stdout:
                     last = json.loads(line)

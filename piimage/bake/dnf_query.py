@@ -1,8 +1,8 @@
 """Ask the host's dnf, in a process of its own: `python3 dnf_query.py`, a JSON request on standard input.
 
-The request: `root` (see `dnf_root`), `database` (RPM's, within it), `architecture` (RPM's name), `release`, `below` and
-`wanted` (what is installed first, and then: names or name-[epoch:]version-release.architecture), and for a download
-`packages` and `directory`. Answers are lines of JSON: `{"bytes": n}` while something comes in, and at last
+The request: `root` (see `dnf_root`; it is HOME too), `architecture` (RPM's name), `release`, `below` and `wanted`
+(what is installed first, and then: names or name-[epoch:]version-release.architecture), and for a download `packages`
+and `directory`. Answers are lines of JSON: `{"bytes": n}` while something comes in, and at last
 `{"packages": [...], "removed": [...]}`, `{"files": [...], "keys": [...]}` or `{"error": kind, "text": ...}` where kind
 is `missing` (no dnf), `archive`, `unknown` (with `name`) or `unresolved`.
 
@@ -23,16 +23,16 @@ def answer(**words: object) -> None:
     sys.stdout.flush()
 
 
-def opened(dnf: Any, rpm: Any, request: dict[str, Any]) -> Any:  # noqa: ANN401 -- dnf has no types
+def opened(dnf: Any, request: dict[str, Any]) -> Any:  # noqa: ANN401 -- dnf has no types
     """A `dnf.Base` of the request's root, with repositories and installed packages read."""
     root = request["root"]
-    rpm.addMacro("_dbpath", request["database"])
     base = dnf.Base()
     conf = base.conf
     conf.installroot = root
-    conf.cachedir, conf.persistdir, conf.logdir = (
-        f"{root}/{name}" for name in ("cache", "persist", "log")
-    )
+    places = [f"{root}/{name}" for name in ("cache", "persist", "log")]
+    for place in places:
+        os.makedirs(place, exist_ok=True)  # noqa: PTH103 -- no more is needed of a path
+    conf.cachedir, conf.persistdir, conf.logdir = places
     conf.reposdir = [f"{root}/etc/yum.repos.d"]
     conf.plugins = False
     conf.best = True
@@ -101,7 +101,8 @@ def fetch(dnf: Any, base: Any, request: dict[str, Any]) -> None:  # noqa: ANN401
         def end(self, payload: object, status: int, msg: str) -> None:
             """One file is here, or is not: the exception says so."""
 
-    base.conf.destdir = request["directory"]
+    for repo in base.repos.iter_enabled():
+        repo.pkgdir = request["directory"]
     packages = []
     for name in request["packages"]:
         found = _matching(dnf, base, name)
@@ -131,12 +132,11 @@ def main() -> None:
     request = json.load(sys.stdin)
     try:
         import dnf  # noqa: PLC0415 -- it may be absent
-        import rpm  # noqa: PLC0415 -- it may be absent
     except ImportError as error:
         answer(error="missing", text=str(error))
         return
     try:
-        base = opened(dnf, rpm, request)
+        base = opened(dnf, request)
         (fetch if "packages" in request else resolve)(dnf, base, request)
     except (dnf.exceptions.Error, OSError) as error:
         answer(error="archive", text=str(error))

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from piimage.facts import Facts
 
 REPOSITORIES, VARIABLES = "etc/yum.repos.d", "etc/dnf/vars"
-#: Where dnf looks for the database in a root, with `_dbpath` set to it.
-DATABASE = "/var/lib/rpm"
+#: Where the database is in the private root; a distribution's own rpm may have it elsewhere, so a macro says it.
+_DATABASE = "/var/lib/rpm"
+_MACROS = ".rpmmacros", f"%_dbpath {_DATABASE}\n"
 _KEYS = "/etc/pki/rpm-gpg"
 _KEPT = (
     "name", "enabled", "baseurl", "mirrorlist", "metalink", "gpgkey", "repo_gpgcheck", "priority", "cost", "exclude",
@@ -34,7 +35,7 @@ _LIMIT = 256 << 20
 
 
 def write_root(root: Path, image: Path, facts: Facts) -> None:
-    """Fill the empty directory `root` from the root file system of `image`.
+    """Fill the empty directory `root` from the root file system of `image`; RPM's macros are there as for a HOME.
 
     Raises `ImageError` for an image that is damaged.
     """
@@ -47,7 +48,7 @@ def write_root(root: Path, image: Path, facts: Facts) -> None:
     for path in databases:
         data = contents.pop(path, None)
         if data is not None:
-            contents[f"{DATABASE}/{posixpath.basename(path)}"] = data
+            contents[f"{_DATABASE}/{posixpath.basename(path)}"] = data
     for path, data in contents.items():
         if path.startswith(f"/{REPOSITORIES}/"):
             if not path.endswith(".repo"):
@@ -56,8 +57,9 @@ def write_root(root: Path, image: Path, facts: Facts) -> None:
         place = root / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
-    for name in (REPOSITORIES, VARIABLES, DATABASE.lstrip("/")):
+    for name in (REPOSITORIES, VARIABLES, _DATABASE.lstrip("/")):
         (root / name).mkdir(parents=True, exist_ok=True)
+    (root / _MACROS[0]).write_text(_MACROS[1], encoding="utf-8")
 
 
 def own_repositories(text: str, root: Path) -> str:
