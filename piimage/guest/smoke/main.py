@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pwd
+import shutil
 import sys
 import tempfile
 import time
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = json.dumps(found, indent=1) + "\n"
     if options.output:
         _write(Path(options.output), text)
-    sys.stdout.write(text if options.json else report.table(found))
+    most = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    sys.stdout.write(text if options.json else report.table(found, most))
     return OK if found["ok"] else FAILED
 
 
