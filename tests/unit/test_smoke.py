@@ -274,6 +274,32 @@ def test_a_file_of_the_head_that_does_not_arrive(cluster, report):
     assert found["mpi"]["ok"] is True  # the program was copied instead
 
 
+def test_a_share_that_was_taken_away_while_it_was_mounted(cluster, report):
+    cluster.tool(
+        "ls",
+        '[ "$NODE" != node2 ] || { echo "ls: cannot access: Stale file handle" >&2; exit 2; }\n'
+        'exec /bin/ls "$@"',
+    )
+
+    status, found = report("--nodes")
+
+    said = "but cannot be used: ls: cannot access: Stale file handle"
+    assert found["failures"] == [f"node2: {cluster.share} is mounted from {HEAD}, {said}"]
+    assert status == 1
+
+
+def test_the_nodes_alone_are_quick_and_run_no_mpi(cluster, report, capsys):
+    cluster.scenario = {"hang": "broadcast"}
+
+    status, found = report("--nodes")
+
+    assert (status, found["failures"], found["mpi"]["ok"]) == (0, [], None)
+    assert (found["pairs"], found["traffic"]) == ([], [])
+    assert checks(found, "node1")["MPI version"]["ok"] is True
+    assert cluster.run("--nodes") == 0
+    assert "openmpi: not tried\n" in capsys.readouterr().out
+
+
 def test_a_file_with_another_owner(cluster, report):
     cluster.tool("stat", '[ "$NODE" = node1 ] && echo "65534 65534" || exec /usr/bin/stat "$@"')
 

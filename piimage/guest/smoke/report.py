@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .jobs import Result
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .jobs import Result
     from .roster import Roster
     from .survey import Surveyed
 
@@ -25,9 +26,14 @@ _MIB = 1 << 20
 
 
 def build(
-    roster: Roster, surveyed: Sequence[Surveyed], mpi: Result, started: float, seconds: float
+    roster: Roster,
+    surveyed: Sequence[Surveyed],
+    result: Result | None,
+    started: float,
+    seconds: float,
 ) -> dict[str, Any]:
-    """The report as docs/reference/smoke.md describes it."""
+    """The report as docs/reference/smoke.md describes it; `result` is None where MPI was not to be tried."""
+    mpi = result or Result()
     failures = [
         finding.sentence(entry.node.name)
         for entry in surveyed
@@ -35,7 +41,7 @@ def build(
         if finding.ok is False
     ]
     failures += [finding.sentence() for finding in mpi.findings if finding.ok is False]
-    if roster.flavour and mpi.ok is None:
+    if result is not None and mpi.ok is None:
         failures.append("MPI could not be tried: the head does not answer")
     return {
         "version": VERSION,
@@ -95,6 +101,9 @@ def _mark(check: Mapping[str, Any] | None) -> str:
 
 def _mpi(mpi: Mapping[str, Any]) -> Iterator[str]:
     if mpi["flavour"] is None:
+        return
+    if mpi["ok"] is None:
+        yield f"{mpi['flavour']}: not tried"
         return
     yield f"{mpi['flavour']} {mpi['version'] or '(no version)'}, {mpi['ranks']} ranks"
     for check in mpi["checks"]:
