@@ -92,7 +92,7 @@ class Build:
             open_state(self.cluster, create=False)
         plans = self._plan(nodes)
         state = open_state(self.cluster, create=not require_state)
-        secrets = state.secrets(self.cluster, env, self.progress)
+        secrets = state.secrets(self.cluster, env, self.progress, create=not require_state)
         for role, (base, planned) in plans.items():
             made = variant.ensure(base, planned, cache=self.store, progress=self.progress)
             self._roles[role] = _Role(base, planned, made)

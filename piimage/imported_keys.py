@@ -57,14 +57,26 @@ def names(cluster: Cluster) -> tuple[str, ...]:
 
 
 def ensure(
-    path: Path, wanted: Iterable[str], env: Mapping[str, str], progress: Progress
+    path: Path,
+    wanted: Iterable[str],
+    env: Mapping[str, str],
+    progress: Progress,
+    *,
+    allowed: bool = True,
 ) -> dict[str, Pin]:
     """The pins in the file `path`, with those of `wanted` names that it lacked fetched and added.
 
-    Raises what `fetch` and `read` raise, and then writes nothing.
+    Raises what `fetch` and `read` raise, and `StateError` for lacking ones unless it is `allowed` to fetch;
+    then it writes nothing.
     """
     pins = read(path)
     missing = [name for name in wanted if name not in pins]
+    if missing and not allowed:
+        names_ = ", ".join(f"`{name}`" for name in missing)
+        raise StateError(
+            f"`{path}` has no keys for {names_}, and `--require-state` forbids fetching them",
+            hint="run `piimage build` without it once where there is a network, then keep the state",
+        )
     if missing:
         pins |= fetch(missing, env, progress)
         write(path, pins)

@@ -56,15 +56,23 @@ class State:
     path: Path
 
     def secrets(
-        self, cluster: Cluster, env: Mapping[str, str], progress: Progress | None = None
+        self,
+        cluster: Cluster,
+        env: Mapping[str, str],
+        progress: Progress | None = None,
+        *,
+        create: bool = True,
     ) -> Secrets:
-        """Everything that stamps need, made or fetched where it is missing.
+        """Everything that stamps need, made or fetched where it is missing, if `create` allows.
 
-        Raises `ConfigError` when a reference of cluster.yaml leads nowhere, and `FetchError` when keys of
-        `gh:` or `lp:` that were never fetched cannot be had.
+        Raises `ConfigError` when a reference of cluster.yaml leads nowhere, `FetchError` when keys of `gh:` or
+        `lp:` that were never fetched cannot be had, and `StateError` for keys that are missing and may not be
+        made or fetched.
         """
         with self._locked():
             ca = self._ca()
+            if not create:
+                self._require_host_keys(cluster)
             hosts = {
                 node.name: self._host_key(ca, node.name, self._principals(cluster, node.name))
                 for node in cluster.nodes
@@ -72,7 +80,9 @@ class State:
             passwords = password_hashes(cluster, env, self._known_hashes())
             self._write("passwords.json", json.dumps(passwords, indent=1, sort_keys=True).encode())
             wanted = imported_keys.names(cluster)
-            pins = imported_keys.ensure(self.path / _IMPORTED, wanted, env, progress or Quiet())
+            pins = imported_keys.ensure(
+                self.path / _IMPORTED, wanted, env, progress or Quiet(), allowed=create
+            )
             return Secrets(
                 host_keys=hosts,
                 ca_public=self._read("ca.pub").decode().strip(),
@@ -118,6 +128,15 @@ class State:
         if cluster.domain:
             names.append(f"{name}.{cluster.domain}")
         return tuple(sorted(names))
+
+    def _require_host_keys(self, cluster: Cluster) -> None:
+        missing = [n.name for n in cluster.nodes if not (self.path / "hosts" / n.name).exists()]
+        if missing:
+            raise StateError(
+                f"`{self.path}` has no host key for {', '.join(f'`{name}`' for name in missing)}, and"
+                " `--require-state` forbids making one",
+                hint="run `piimage build` without it once, then keep the state",
+            )
 
     def _host_key(self, ca: keys.PrivateKey, name: str, principals: tuple[str, ...]) -> HostKey:
         """The node's key pair and certificate; the certificate is signed anew when the principals changed."""

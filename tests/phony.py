@@ -20,6 +20,8 @@ MIB = 1 << 20
 BOOT_START = 4 * MIB
 BOOT_SIZE = 36 * MIB
 ROOT_START = BOOT_START + BOOT_SIZE
+#: The latest time of any file, where mke2fs knows of it (1.47.1 and newer).
+SOURCE_DATE_EPOCH = 1577836800
 DISK_ID = "1badcafe"
 SEED = "/var/lib/cloud/seed/nocloud"
 SLOTS = {f"{SEED}/user-data": 16384, f"{SEED}/meta-data": 4096, f"{SEED}/network-config": 8192}
@@ -264,7 +266,7 @@ def _tool(*argv: str, stdin: bytes = b"") -> None:
         **os.environ,
         "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",
         "MTOOLS_SKIP_CHECK": "1",
-        "SOURCE_DATE_EPOCH": "1577836800",
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
     }
     done = subprocess.run(argv, input=stdin, capture_output=True, env=env, check=False)
     if done.returncode:

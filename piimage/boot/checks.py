@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from piimage.cluster import Sudo
 from piimage.components.identity import hosts_text
+from piimage.components.trust import holds_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def judge(
         *_network(facts, cluster, node, wire),
         *_time(facts, cluster, node),
         *_system(facts, node),
-        *_secrets(facts),
+        *_secrets(facts, cluster, node),
         *_asked(facts, asked),
     )
 
@@ -234,15 +235,18 @@ def _grown(found: Mapping[str, Any] | None) -> Finding:
     return Finding(name, to_end and filled, "partition and file system fill the disk", said)
 
 
-def _secrets(facts: Facts) -> Iterator[Finding]:
+def _secrets(facts: Facts, cluster: Cluster, node: Node) -> Iterator[Finding]:
     secrets = facts["secrets"]
     if secrets is None or secrets["nobody"] is None:
         yield _unasked("secrets", "no ordinary user can read one")
         return
     looked = secrets["looked_for"]
-    yield Finding(
-        "secrets looked for", "private host key" in looked, "private host key", _words(looked)
-    )
+    wanted = [
+        "private host key",
+        *(["private cluster key"] if holds_key(cluster, node.role) else []),
+    ]
+    sought = all(label in looked for label in wanted)
+    yield Finding("secrets looked for", sought, _words(wanted), _words(looked))
     for who in ("nobody", "login"):
         open_ = secrets[who]["readable"]
         leaks = [f"{leak['what']} in {leak['path']}" for leak in secrets[who]["found"]]

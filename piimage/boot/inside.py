@@ -41,6 +41,8 @@ _PRIVATE = (
 #: Column of `chronyc -c sources`.
 _SOURCE_ADDRESS = 2
 _HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+#: In the first user's home; on the nodes that reach others.
+_CLUSTER_KEY = ".ssh/id_cluster"
 _SEED = "/var/lib/cloud/seed/nocloud/"
 
 
@@ -104,13 +106,19 @@ def privileged(request: dict[str, Any]) -> dict[str, Any]:
     padded = [path for path in slots if path and (read(path) or "").endswith("\n\n")]
     sudo = {name: said(["sudo", "-n", "true"], user=name)[0] == 0 for name in request["users"]}
     private = sorted(_files(_PRIVATE, lambda _path: True))
+    homes = [
+        line.split(":")[5]
+        for line in (text_of(["getent", "passwd", *request["users"]]) or "").splitlines()
+    ]
+    own = [key for key in (f"{home}/{_CLUSTER_KEY}" for home in homes) if Path(key).is_file()]
     return {
-        "passwords": states, "padded": padded, "sudo": sudo, "private": private, "needles": _needles(),
+        "passwords": states, "padded": padded, "sudo": sudo, "private": private, "own": own,
+        "needles": _needles(own),
     }  # fmt: skip
 
 
-def _needles() -> dict[str, str]:
-    """Label -> text that no ordinary user may read: hashes of passwords, the Wi-Fi key, the host's private key."""
+def _needles(own: Sequence[str]) -> dict[str, str]:
+    """Label -> text that no ordinary user may read: hashes, Wi-Fi key, private keys of host and cluster (`own`)."""
     found = {}
     for line in (read("/etc/shadow") or "").splitlines():
         name, _, rest = line.partition(":")
@@ -122,9 +130,13 @@ def _needles() -> dict[str, str]:
         found["Wi-Fi key"] = value
     for value in re.findall(r"(\$[0-9a-z]+\$[^\s'\"]{8,})", data):
         found["password hash of the seed"] = value
-    key = [line for line in (read(_HOST_KEY) or "").splitlines() if "KEY" not in line]
-    for line in key[2:3]:  # the first lines are alike in all keys
-        found["private host key"] = line
+    for label, path in [
+        ("private host key", _HOST_KEY),
+        *(("private cluster key", path) for path in own),
+    ]:
+        key = [line for line in (read(path) or "").splitlines() if "KEY" not in line]
+        for line in key[2:3]:  # the first lines are alike in all keys
+            found[label] = line
     return found
 
 
@@ -132,11 +144,13 @@ def _needles() -> dict[str, str]:
 
 
 def exposed(request: dict[str, Any]) -> dict[str, Any]:
-    """Which of `private` this user can open, and in which files it can read one of `needles`."""
+    """Which of `private` this user can open, and in which files it can read one of `needles`; `own` may be read."""
     readable = [path for path in request["private"] if os.access(path, os.R_OK)]
     needles = {label: needle.encode() for label, needle in request["needles"].items()}
     found = []
     for path in _files(_ROOTS, lambda path: path not in _SKIPPED):
+        if path in request["own"]:
+            continue
         try:
             with Path(path).open("rb") as file:
                 content = file.read(_LARGEST)
@@ -264,10 +278,12 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     root = again("privileged", "root", {"users": request["users"]})
     secrets = None
     if root is not None:
-        task = {"private": root["private"], "needles": root.pop("needles")}
+        own = root.pop("own")
+        task = {"private": root["private"], "needles": root.pop("needles"), "own": own}
+        others = {**task, "private": [*task["private"], *own], "own": []}
         secrets = {
             "looked_for": sorted(task["needles"]),
-            "nobody": again("exposed", "nobody", task),
+            "nobody": again("exposed", "nobody", others),
             "login": exposed(task),
         }
     return {

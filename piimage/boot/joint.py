@@ -56,9 +56,9 @@ def rehearse(
     """Rehearse nodes of one cluster together, given in the cluster's order and with equal options.
 
     Each node's console and report lie where they lie when it is alone, the whole's in `home`. `hold` is called
-    last, with the names of the nodes that can be entered. What fails is a result like any other:
-    `ClusterRehearsal.check` raises. Raises `PiimageError` for what cannot be started at all. Runs in the main
-    thread.
+    before a power cut and the end, with the names of the nodes that can be entered. What fails is a result like
+    any other: `ClusterRehearsal.check` raises. Raises `PiimageError` for what cannot be started at all. Runs in
+    the main thread.
     """
     root, first = home(output), stages[0]
     with ExitStack() as stack:
@@ -134,11 +134,11 @@ class _Play:
         if self._scenario.smoke:
             self._smoke()
             self._miss("during the smoke test")
+        if hold is not None:
+            hold(self._bed, self._ready)
         if self._scenario.kill is not None:
             self._kill(self._scenario.kill)
             self._miss(f"after the power of {self._scenario.kill} was cut")
-        if hold is not None:
-            hold(self._bed, self._ready)
         self._power_off()
         self._report.timings["all"] = round(time.monotonic() - began, 1)
 

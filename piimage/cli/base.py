@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from piimage.cli.console import human, progress_for
+from piimage.cli.table import aligned, room
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
@@ -225,7 +226,4 @@ def _print_json(value: object) -> None:
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as needed; control characters of an image do not reach the terminal."""
     clean = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
-    for row in clean:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+    typer.echo("\n".join(aligned(clean, room())))

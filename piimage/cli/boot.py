@@ -53,7 +53,8 @@ def boot(
     kill: Annotated[
         str | None,
         typer.Option(
-            metavar="NODE", help="Cut a node's power at the end; the rest must switch off."
+            metavar="NODE",
+            help="Cut a node's power at the end (after `--keep`); the rest must switch off.",
         ),
     ] = None,
     machine: Annotated[

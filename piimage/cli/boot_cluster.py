@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from piimage.cli.table import aligned, room
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -104,7 +106,7 @@ def together(
     if json_output:
         print(json.dumps(result.to_json(), indent=2))  # noqa: T201 -- cli prints
     else:
-        print("\n".join(lines(result, place)))  # noqa: T201 -- cli prints
+        print("\n".join(lines(result, place, room())))  # noqa: T201 -- cli prints
     result.check(place)
 
 
@@ -130,8 +132,8 @@ def _holder(
     return hold
 
 
-def lines(result: ClusterRehearsal, place: Path) -> list[str]:
-    """The table for people: a line per node, the smoke test's matrices, where the rest is."""
+def lines(result: ClusterRehearsal, place: Path, most: int | None = None) -> list[str]:
+    """The table for people, `most` columns wide: a line per node, the smoke test's matrices, where the rest is."""
     from piimage.boot import cluster_report, smoke  # noqa: PLC0415 -- start-up time
 
     rows = [["node", "login", "facts", "off", "checks", "smoke"]]
@@ -145,9 +147,9 @@ def lines(result: ClusterRehearsal, place: Path) -> list[str]:
         kept = f"{count - len(node.failed)} of {count}" if node.error is None else "did not come up"
         passed = {True: "ok", False: "failed", None: "-"}[tested.get(name)]
         rows.append([name, *times, kept, passed])
-    said = _columns(rows)
+    said = aligned(rows, most)
     if result.smoke is not None:
-        said += _smoke(result.smoke)
+        said += _smoke(result.smoke, most)
     took = ", ".join(f"{k.replace('_', ' ')} {v:.0f} s" for k, v in result.timings.items())
     said.append(f"{took}  {place / cluster_report.REPORT}")
     if (place / smoke.PAGE).exists():
@@ -155,7 +157,7 @@ def lines(result: ClusterRehearsal, place: Path) -> list[str]:
     return said
 
 
-def _smoke(report: dict[str, Any]) -> list[str]:
+def _smoke(report: dict[str, Any], most: int | None) -> list[str]:
     """The verdict; half a round trip in microseconds above the diagonal, MiB/s below it."""
     from piimage.boot.heatmap import number  # noqa: PLC0415 -- start-up time
     from piimage.boot.smoke import matrix  # noqa: PLC0415 -- start-up time
@@ -171,12 +173,4 @@ def _smoke(report: dict[str, Any]) -> list[str]:
     for row, a in enumerate(names):
         pairs = [(above if column > row else below).get((a, b)) for column, b in enumerate(names)]
         rows.append([a, *("-" if value is None else number(value) for value in pairs)])
-    return [said, "", *_columns(rows), ""]
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return [said, "", *aligned(rows, most), ""]

@@ -170,7 +170,7 @@ class Live(Plain):
         size = os.get_terminal_size(sys.stderr.fileno())
         columns, most = size.columns or _COLUMNS, max(1, (size.lines or _ROWS) - 1)
         indent = "  " * (len(self._open) - 1)
-        rows = [f"{indent}{row}"[: columns - _ECHO] for row in shown.rows(most)]
+        rows = [f"{indent}{row}"[: max(1, columns - _ECHO)] for row in shown.rows(most)]
         self._write(self._erased() + "\n".join(rows))
         self._height = len(rows)
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _HOME = "/usr/lib/piimage"
 #: For sessions that read no profile, as `ssh node0 testall` is, and for other users.
 _PATH = "/usr/local/bin"
+#: So that `ping` needs no right that a bake or a copy of the image may have lost (ping(8), icmp(7)).
+_SYSCTL = "/etc/sysctl.d/60-piimage-ping.conf"
+_PING = b"net.ipv4.ping_group_range = 0 2147483647\n"
 #: Of the node itself. Not on everybody's PATH: xterm has a program of that name.
 _LOCAL = "resize"
 
@@ -34,7 +37,10 @@ def image(cluster: Cluster, role: Role, _facts: Facts) -> Contribution:
     """Scripts, links to them, and the list of nodes at hand."""
     user = cluster.users[0]
     everything = role.head or cluster.ssh.trust == "mesh"
-    entries: dict[str, Entry] = {f"{user.home}/bin": Directory(0o755, user.uid, user.gid)}
+    entries: dict[str, Entry] = {
+        f"{user.home}/bin": Directory(0o755, user.uid, user.gid),
+        _SYSCTL: File(_PING),
+    }
     for name, content in shipped("bin").items():
         if not everything and name != _LOCAL:
             continue

@@ -71,7 +71,7 @@ def stamp(cluster: Cluster, node: Node, _facts: Facts, secrets: Secrets) -> Stam
                 expect=f"^{re.escape(' '.join(public.split()[:2]))}",
                 user=user.name,
             ),
-            *(_login(cluster, name, alone=name == node.name) for name in _asked(cluster, node)),
+            *(_login(cluster, name, alone=name == node.name) for name in cluster.addresses),
         ),
     )
 
@@ -83,11 +83,6 @@ def config_text(cluster: Cluster) -> str:
     own = f"~/.ssh/{path.rpartition('/')[2]}"
     keys = "".join(f"    IdentityFile {key}\n" for key in (own, *_OWN_KEYS))
     return f"Host {' '.join(names)}\n{keys}"
-
-
-def _asked(cluster: Cluster, node: Node) -> list[str]:
-    """The node itself, and whom it must reach: the head all others, the others the head."""
-    return list(cluster.addresses) if node.role.head else [node.name, cluster.head.name]
 
 
 def _login(cluster: Cluster, name: str, *, alone: bool) -> Check:

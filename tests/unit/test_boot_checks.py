@@ -249,3 +249,16 @@ def test_a_rehearsal_that_ended_early_is_not_ok(tmp_path):
 def test_what_could_not_be_asked_does_not_fail(tmp_path):
     found = [f for f in verdict(RECORDED).values() if f.ok]
     record(tmp_path, findings=[*found, replace(found[0], ok=None)]).check(tmp_path)
+
+
+def test_on_the_head_the_clusters_key_is_looked_for_too():
+    """Only there, and with `trust: mesh` everywhere, is it."""
+    head = CLUSTER.head
+    found = verdict(RECORDED, node=head)["secrets looked for"]
+    assert (found.ok, found.expected) == (False, "private host key, private cluster key")
+
+    labels = ["private cluster key", "private host key"]
+    facts = changed("secrets", "looked_for", to=labels)
+    assert verdict(facts, node=head)["secrets looked for"].ok is True
+    mesh = replace(CLUSTER, ssh=replace(CLUSTER.ssh, trust="mesh"))
+    assert verdict(RECORDED, cluster=mesh)["secrets looked for"].ok is False

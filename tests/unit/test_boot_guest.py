@@ -169,7 +169,11 @@ def test_a_secret_in_a_readable_file_is_found(tmp_path):
     exposed.__globals__["_ROOTS"] = [str(tmp_path)]
 
     found = exposed(
-        {"needles": {"Wi-Fi key": "topsecret"}, "private": [str(tmp_path / "log" / "x"), "/none"]}
+        {
+            "needles": {"Wi-Fi key": "topsecret", "private cluster key": "nothing"},
+            "private": [str(tmp_path / "log" / "x"), "/none"],
+            "own": [str(tmp_path / "harmless")],
+        }
     )
 
     assert found == {
@@ -184,13 +188,15 @@ def test_what_is_looked_for_is_what_the_node_holds(tmp_path):
         "/etc/shadow": "root:*:1::::::\nops:!$y$j9T$abc$def:1::::::\n",
         "/var/lib/cloud/seed/nocloud/network-config": 'wifis:\n  a:\n    password: "0123456789abcdef"\n',
         "/var/lib/cloud/seed/nocloud/user-data": "chpasswd:\n  users:\n  - password: $6$x$yyyyyyyyy\n",
+        "/home/ada/.ssh/id_cluster": "-----BEGIN OPENSSH PRIVATE KEY-----\na\nb\neee\nf\n-----END\n",
         "/etc/ssh/ssh_host_ed25519_key": "-----BEGIN OPENSSH PRIVATE KEY-----\na\nb\nccc\nd\n-----END\n",
     }
     needles.__globals__["read"] = files.get
 
-    assert needles() == {
+    assert needles(["/home/ada/.ssh/id_cluster"]) == {
         "password hash of ops": "$y$j9T$abc$def",
         "Wi-Fi key": "0123456789abcdef",
         "password hash of the seed": "$6$x$yyyyyyyyy",
         "private host key": "ccc",
+        "private cluster key": "eee",
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -40,7 +42,10 @@ def test_the_head_has_all_of_them_on_the_path():
     )
     assert entries["/usr/lib/piimage/bin/stopall"].mode == 0o755
     assert entries["/home/federico/nodes"] == Symlink("/etc/piimage/nodes", 1000, 1000)
-    assert names(part, "/usr/lib/piimage/lib") == {"cluster.sh", "node.sh", "power.sh"}
+    assert names(part, "/usr/lib/piimage/lib") == {"cluster.sh", "node.sh", "ping.sh", "power.sh"}
+    assert entries["/etc/sysctl.d/60-piimage-ping.conf"].content.startswith(
+        b"net.ipv4.ping_group_range"
+    )
 
 
 def test_a_worker_has_what_is_of_use_there():
@@ -248,6 +253,71 @@ def test_testall_finds_each_kind_of_damage(cluster):
     assert (
         out[4] == "node3            no answer: ssh: connect to host node3 port 22: No route to host"
     )
+
+
+def test_testall_says_what_a_ping_found(cluster):
+    lost = "1 packets transmitted, 0 received, 100% packet loss, time 0ms"
+    ping = cluster.place / "bin/ping"
+    ping.write_text(
+        '#!/bin/sh\n[ "${NODE:-node0}" != node1 ] || {'
+        f' echo "--- node0 ping statistics ---"; echo "{lost}"; exit 1; }}\n'
+        '[ "${NODE:-node0}" != node2 ] || { echo "ping: node0: Name or service not known" >&2; exit 2; }\n'
+        'echo "rtt min/avg/max/mdev = 0.1/0.25/0.3/0 ms"\n'
+    )
+
+    status, out, _ = cluster.run("testall")
+
+    assert status == 1
+    assert [line.split()[2] for line in out[1:5]] == ["0.25", "FAILED", "FAILED", "0.25"]
+    assert out[5:] == [
+        "node1: ping node0: no answer within 3 s",
+        "node2: ping node0: ping: node0: Name or service not known",
+    ]
+
+
+@pytest.mark.parametrize(
+    "ping",
+    [None, "#!/bin/sh\necho 'ping: socktype: SOCK_RAW\nping: socket: Operation not permitted' >&2; exit 2\n"],
+    ids=["not installed", "not permitted"],
+)  # fmt: skip
+def test_without_ping_the_ssh_server_is_asked(cluster, ping):
+    only = cluster.place / "only"
+    only.mkdir()
+    for name in ("sh", "awk", "cat", "cut", "dirname", "grep", "head", "mktemp", "readlink", "rm", "sed",
+                 "sha256sum", "tail"):  # fmt: skip
+        (only / name).symlink_to(shutil.which(name))
+    tool = cluster.place / "bin/ping"
+    tool.unlink()
+    if ping:
+        tool.write_text(ping)
+        tool.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        # The connection goes to a port of ours and not to 22.
+        python = cluster.place / "bin/python3"
+        text = f'script=$3; shift 3; exec /usr/bin/python3 -IS -c "$(echo "$script" | sed s/22/{port}/)" 127.0.0.1 3'
+        python.write_text(f"#!/bin/sh\n{text}\n")
+        python.chmod(0o755)
+        status, out, errors = cluster.run("testall", PATH=f"{cluster.place}/bin:{only}")
+
+    assert (status, errors, out[5:]) == (
+        0, "", ["* no ping to be had there: the time until the ssh server answered"],
+    )  # fmt: skip
+    assert all(re.search(r" [0-9.]+ ms\* ", line) for line in out[1:5])
+
+
+def test_the_head_waits_for_the_others_without_ping_too(cluster):
+    """A missing ping is no sign that a node has gone."""
+    (cluster.place / "bin/ping").write_text(
+        "#!/bin/sh\necho 'ping: Operation not permitted'; exit 2\n"
+    )
+    python = cluster.place / "bin/python3"
+    python.write_text('#!/bin/sh\n[ "$4" != node2 ] || exec echo "0.9 ssh"\nexit 1\n')
+    python.chmod(0o755)
+
+    status, out, _ = cluster.run("stopall")
+
+    assert (status, out[-2:]) == (0, ["still there after 2 s: node2", "node0: poweroff"])
 
 
 def test_genkeys_makes_a_key_once_and_every_node_takes_it_once(cluster):

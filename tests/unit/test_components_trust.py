@@ -110,13 +110,13 @@ def test_the_settings_of_a_thousand_nodes_fit():
     assert len(trust.config_text(cluster).encode()) <= slots.ssh_config(cluster).size
 
 
-def test_the_head_is_asked_to_reach_all_and_a_worker_of_a_mesh_the_head():
+def test_whoever_holds_the_key_is_asked_to_reach_all():
     def asked(number):
         checks = stamp(number, ssh=MESH).checks
         return {check.argv[-2]: check.needs_cluster for check in checks if check.argv[0] == "ssh"}
 
     assert asked(0) == {"node0": False, "node1": True, "node2": True}
-    assert asked(2) == {"node2": False, "node0": True}
+    assert asked(2) == {"node0": True, "node1": True, "node2": False}
     assert stamp(1).checks == ()
 
 

@@ -14,6 +14,7 @@ from phony import ROOT, ROOT_START, SEED, SLOTS, Node, make_phony
 
 from piimage.disk import ext4
 from piimage.disk.ext4_inode import Inodes
+from piimage.disk.sparse import data_ranges
 from piimage.disk.window import window
 from piimage.errors import ImageError
 
@@ -244,7 +245,14 @@ FLAVOURS = {
 @pytest.mark.parametrize("options", FLAVOURS.values(), ids=FLAVOURS)
 def test_allocated_is_what_dumpe2fs_does_not_call_free(tmp_path, options):
     image = make_phony(tmp_path / "x.img", root_size=301 * MIB, mke2fs=options)
-    argv = ["/usr/sbin/dumpe2fs", f"{image}?offset={ROOT_START}"]
+    alone = tmp_path / "root.img"  # dumpe2fs 1.47.2 takes `?offset=` for a tag such as LABEL=
+    with image.open("rb") as source, alone.open("wb") as target:
+        target.truncate(301 * MIB)
+        for start, length in data_ranges(source.fileno(), ROOT_START, ROOT_START + 301 * MIB):
+            source.seek(start)
+            target.seek(start - ROOT_START)
+            target.write(source.read(length))
+    argv = ["/usr/sbin/dumpe2fs", str(alone)]
     text = subprocess.run(argv, capture_output=True, check=True).stdout.decode()
     block = int(re.search(r"Block size: +(\d+)", text)[1])
     count = int(re.search(r"Block count: +(\d+)", text)[1])
@@ -260,7 +268,8 @@ def test_allocated_is_what_dumpe2fs_does_not_call_free(tmp_path, options):
 
     assert ours == used
     assert any(f == 0 for f in used)
-    if "ext2" not in options and "ext3" not in options:
+    # Where every group holds a backup, mke2fs 1.47.2 leaves no group's bitmap out.
+    if not {"ext2", "ext3", "^sparse_super,^resize_inode"}.intersection(options):
         assert "BLOCK_UNINIT" in text
 
 

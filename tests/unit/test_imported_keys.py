@@ -240,3 +240,24 @@ def test_a_damaged_pin_is_told_and_not_overwritten(cluster, site, content):
 
     assert site.asked == []
     assert (opened.path / "imported_keys.json").read_bytes() == content
+
+
+def test_a_state_that_must_be_there_is_not_filled(cluster, site):
+    site.texts = {"/ada.keys": f"{ED}\n", "/~ada/+sshkeys": f"{OTHER}\n"}
+    made = state.open_state(cluster)
+    with pytest.raises(StateError, match=r"no host key for `node0`.*--require-state"):
+        made.secrets(cluster, site.env, create=False)
+    made.secrets(replace(cluster, users=()), site.env)
+
+    with pytest.raises(StateError) as caught:
+        made.secrets(cluster, site.env, create=False)
+
+    place = made.path / "imported_keys.json"
+    assert caught.value.message == (
+        f"`{place}` has no keys for `gh:ada`, `lp:ada`, and `--require-state` forbids fetching them"
+    )
+    assert site.asked == []
+    assert not place.exists()
+    made.secrets(cluster, site.env)
+    assert made.secrets(cluster, site.env, create=False).authorized_keys
+    assert len(site.asked) == 2

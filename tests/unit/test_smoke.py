@@ -12,6 +12,7 @@ import pytest
 
 from piimage.guest.smoke import main as smoke
 from piimage.guest.smoke import reach, roster
+from piimage.guest.smoke import report as reports
 
 HERE = Path(__file__).parent
 HEAD = os.uname().nodename.partition(".")[0]
@@ -276,6 +277,32 @@ def test_a_file_of_the_head_that_does_not_arrive(cluster, report):
     assert found["mpi"]["ok"] is True  # the program was copied instead
 
 
+def test_a_share_that_was_taken_away_while_it_was_mounted(cluster, report):
+    cluster.tool(
+        "ls",
+        '[ "$NODE" != node2 ] || { echo "ls: cannot access: Stale file handle" >&2; exit 2; }\n'
+        'exec /bin/ls "$@"',
+    )
+
+    status, found = report("--nodes")
+
+    said = "but cannot be used: ls: cannot access: Stale file handle"
+    assert found["failures"] == [f"node2: {cluster.share} is mounted from {HEAD}, {said}"]
+    assert status == 1
+
+
+def test_the_nodes_alone_are_quick_and_run_no_mpi(cluster, report, capsys):
+    cluster.scenario = {"hang": "broadcast"}
+
+    status, found = report("--nodes")
+
+    assert (status, found["failures"], found["mpi"]["ok"]) == (0, [], None)
+    assert (found["pairs"], found["traffic"]) == ([], [])
+    assert checks(found, "node1")["MPI version"]["ok"] is True
+    assert cluster.run("--nodes") == 0
+    assert "openmpi: not tried\n" in capsys.readouterr().out
+
+
 def test_a_file_with_another_owner(cluster, report):
     cluster.tool("stat", '[ "$NODE" = node1 ] && echo "65534 65534" || exec /usr/bin/stat "$@"')
 
@@ -320,6 +347,20 @@ def test_a_node_that_hangs_costs_no_more_than_the_limit(cluster, report):
 
     assert found["failures"] == ["node2: no answer over ssh (10.1.10.242): no answer within 2 s"]
     assert found["seconds"] < 30
+
+
+def test_nul_bytes_of_open_mpi_change_nothing(cluster, report):
+    """Version 5 puts some between and into the lines of remote processes."""
+    real = cluster.place / "bin/real"
+    (cluster.place / "bin/mpirun").rename(real)
+    cluster.tool("mpirun", f"{real} \"$@\" | sed 's/^/\\x00/; s/,/\\x00,/'")
+
+    status, found = report()
+
+    assert (status, found["failures"], found["mpi"]["ranks"]) == (0, [], 6)
+    assert len(found["pairs"]) == 3
+    assert "\0" not in json.dumps(found)
+    assert "u0000" not in json.dumps(found)
 
 
 def test_a_program_that_hangs_is_named_with_its_stage(cluster, report):
@@ -449,6 +490,20 @@ def test_the_table_says_the_same(cluster, capsys):
     assert "48.2 °C" in text
     assert f"failed: node2: /etc/hosts differs from that of {HEAD}\n" in text
     assert text.endswith(" s\n")
+
+
+def test_a_narrow_terminal_gets_narrow_tables(cluster, capsys):
+    found = json.loads((cluster.run("--json", "--limit", "20"), capsys.readouterr().out)[1])
+
+    wide, narrow = reports.table(found), reports.table(found, 40)
+
+    rows = [line for line in narrow.splitlines() if line.startswith((HEAD, "node"))]
+    assert max(map(len, rows)) <= 40
+    assert max(map(len, wide.splitlines())) > 80
+    assert sum(line.startswith("node1") for line in rows) > sum(
+        line.startswith("node1") for line in wide.splitlines()
+    )
+    assert sorted(set(narrow.split())) == sorted(set(wide.split()))
 
 
 def test_the_report_is_written_too(cluster, capsys):

@@ -1,15 +1,18 @@
 # shellcheck shell=sh
-# What testall asks of a node, on its standard input: the head's name, then all names. One line of words comes back.
+# What testall asks of a node (behind ping.sh), on its standard input: the head's name, then all names. A line of
+# words comes back, and one about the ping.
 read -r head
 names=$(cat)
 hosts=$(sha256sum </etc/hosts | cut -c 1-12)
 found=$(for name in $names; do
     echo "$name" "$(getent ahostsv4 "$name" | awk '{ print $1; exit }')"
 done | sha256sum | cut -c 1-12)
-ping=$(ping -q -c 1 -W 3 "$head" 2>/dev/null | sed -n 's|.*= [0-9.]*/\([0-9.]*\)/.*|\1|p')
+answered=yes
+ping=$(echoes "$head" 3) || answered=no
 temperature=$(awk '{ printf "%.1f", $1 / 1000; exit }' /sys/class/thermal/thermal_zone0/temp 2>/dev/null)
 throttled=$(vcgencmd get_throttled 2>/dev/null | sed -n 's/^throttled=//p')
 if [ -z "$throttled" ] && [ -r /sys/devices/platform/soc/soc:firmware/get_throttled ]; then
     throttled=0x$(cat /sys/devices/platform/soc/soc:firmware/get_throttled)
 fi
-echo "$hosts" "$found" "${ping:--}" "${temperature:--}" "${throttled:--}"
+echo "$hosts" "$found" "$answered" "${temperature:--}" "${throttled:--}"
+echo "${ping:-no answer}"

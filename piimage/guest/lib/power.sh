@@ -1,4 +1,5 @@
 # shellcheck shell=sh
+# Wants cluster.sh and ping.sh.
 # bring_down poweroff|reboot WORD ARGUMENTS...: all nodes, the last one first and the head, which serves the
 # folders that the others use, when they have gone.
 
@@ -54,7 +55,7 @@ wait_for() {
     while [ -n "$left" ] && [ "$waited" -lt "$WAIT" ]; do
         still=''
         for node in $left; do
-            ! ping -q -c 1 -W 1 "$node" >/dev/null 2>&1 || still="$still $node"
+            ! echoes "$node" 1 >/dev/null || still="$still $node"
         done
         left=$still
         [ -z "$left" ] || sleep 1

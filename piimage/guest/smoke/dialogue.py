@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .reach import Said, command, kill_group
+from .reach import Said, command, kill_group, text_of
 
 if TYPE_CHECKING:
     from .roster import Node
@@ -98,4 +98,4 @@ class Dialogue:
         except subprocess.TimeoutExpired:
             return f"it said {line.decode(errors='replace').strip()[:80]!r}"
         self._errors.seek(0)
-        return Said(status, "", self._errors.read().decode(errors="replace")).why
+        return Said(status, "", text_of(self._errors.read())).why

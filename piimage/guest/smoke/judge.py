@@ -119,6 +119,11 @@ def _share(node: Node, share: Share, facts: Facts) -> Iterator[Finding]:
     else:
         source = found.get("source")
         expected = f"{share.address}:{share.path}"
+        if source == expected and not found.get("there"):  # mounted while it was exported
+            why = found.get("why") or "no answer"
+            words = f"{share.path} is mounted from {share.server}, but cannot be used: {why}"
+            yield Finding(f"share {share.path}", False, expected, why, words)
+            return
         words = f"{share.path} is not mounted from {share.server}"
         if source is not None:
             words += f", but from {source}"

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pwd
+import shutil
 import sys
 import tempfile
 import time
@@ -40,16 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _usage(
             f"this is {os.uname().nodename}; run it on {cluster.head}, which reaches all nodes"
         )
-    found = examine(cluster, options.limit, options.wait)
+    found = examine(cluster, options.limit, options.wait, mpi=not options.nodes)
     text = json.dumps(found, indent=1) + "\n"
     if options.output:
         _write(Path(options.output), text)
-    sys.stdout.write(text if options.json else report.table(found))
+    most = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    sys.stdout.write(text if options.json else report.table(found, most))
     return OK if found["ok"] else FAILED
 
 
-def examine(cluster: roster.Roster, limit: float, wait: float) -> dict[str, Any]:
-    """The report on a cluster; every part ends after `limit` seconds at the latest."""
+def examine(
+    cluster: roster.Roster, limit: float, wait: float, *, mpi: bool = True
+) -> dict[str, Any]:
+    """The report on a cluster, with programs run by MPI or without; every part ends after `limit` seconds."""
     started, began = time.time(), time.monotonic()
     if wait:
         _progress("waiting for all nodes")
@@ -58,12 +62,12 @@ def examine(cluster: roster.Roster, limit: float, wait: float) -> dict[str, Any]
     try:
         _progress(f"asking {len(cluster.nodes)} nodes")
         surveyed = survey.survey(cluster, scratch, limit)
-        mpi = jobs.Result()
-        if cluster.flavour:
-            mpi = jobs.Jobs(cluster, surveyed, scratch, limit, _progress).run()
+        result = None
+        if cluster.flavour and mpi:
+            result = jobs.Jobs(cluster, surveyed, scratch, limit, _progress).run()
     finally:
         scratch.clear()
-    return report.build(cluster, surveyed, mpi, started, time.monotonic() - began)
+    return report.build(cluster, surveyed, result, started, time.monotonic() - began)
 
 
 def _progress(words: str) -> None:
@@ -100,6 +104,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--output", metavar="FILE", help="write the report there too, as JSON")
+    parser.add_argument(
+        "--nodes", action="store_true", help="test the nodes alone: quick, no program is run by MPI"
+    )
     parser.add_argument(
         "--limit", type=_seconds, default=LIMIT, metavar="SECONDS",
         help="for each part of the test; default %(default)g",

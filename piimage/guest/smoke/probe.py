@@ -48,8 +48,12 @@ def said(argv: Sequence[str], limit: float = _LIMIT) -> tuple[int | None, str, s
         return None, "", f"no answer within {limit:g} s"
     except OSError as error:
         return None, "", f"{argv[0]}: {error.strerror}"
-    lines = done.stderr.strip().splitlines()
-    return done.returncode, done.stdout, lines[-1] if lines else f"exit status {done.returncode}"
+    lines = done.stderr.replace("\0", "").strip().splitlines()
+    return (
+        done.returncode,
+        done.stdout.replace("\0", ""),
+        lines[-1] if lines else f"exit status {done.returncode}",
+    )
 
 
 def read(path: str) -> str | None:

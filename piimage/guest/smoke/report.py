@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .jobs import Result
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .jobs import Result
     from .roster import Roster
     from .survey import Surveyed
 
@@ -25,9 +26,14 @@ _MIB = 1 << 20
 
 
 def build(
-    roster: Roster, surveyed: Sequence[Surveyed], mpi: Result, started: float, seconds: float
+    roster: Roster,
+    surveyed: Sequence[Surveyed],
+    result: Result | None,
+    started: float,
+    seconds: float,
 ) -> dict[str, Any]:
-    """The report as docs/reference/smoke.md describes it."""
+    """The report as docs/reference/smoke.md describes it; `result` is None where MPI was not to be tried."""
+    mpi = result or Result()
     failures = [
         finding.sentence(entry.node.name)
         for entry in surveyed
@@ -35,7 +41,7 @@ def build(
         if finding.ok is False
     ]
     failures += [finding.sentence() for finding in mpi.findings if finding.ok is False]
-    if roster.flavour and mpi.ok is None:
+    if result is not None and mpi.ok is None:
         failures.append("MPI could not be tried: the head does not answer")
     return {
         "version": VERSION,
@@ -58,13 +64,13 @@ def build(
     }
 
 
-def table(report: Report) -> str:
-    """The report for a terminal."""
+def table(report: Report, most: int | None = None) -> str:
+    """The report for people; tables wider than `most` go on below."""
     parts = [
-        "\n".join(_aligned([*_nodes(report)])),
+        "\n".join(_aligned([*_nodes(report)], most)),
         "\n".join(_mpi(report["mpi"])),
-        "\n".join(_pairs(report)),
-        "\n".join(_aligned([*_traffic(report)])),
+        "\n".join(_aligned([*_pairs(report)], most)),
+        "\n".join(_aligned([*_traffic(report)], most)),
         "\n".join(_end(report)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -96,13 +102,16 @@ def _mark(check: Mapping[str, Any] | None) -> str:
 def _mpi(mpi: Mapping[str, Any]) -> Iterator[str]:
     if mpi["flavour"] is None:
         return
+    if mpi["ok"] is None:
+        yield f"{mpi['flavour']}: not tried"
+        return
     yield f"{mpi['flavour']} {mpi['version'] or '(no version)'}, {mpi['ranks']} ranks"
     for check in mpi["checks"]:
         mark = _mark(check) if check["ok"] is not None else "note"
         yield f"  {check['name']:<20} {mark:<7} {check['found'] or '-'}"
 
 
-def _pairs(report: Report) -> Iterator[str]:
+def _pairs(report: Report) -> Iterator[list[str]]:
     """Half a round trip in microseconds above the diagonal, MiB/s below it."""
     names = [node["name"] for node in report["nodes"]]
     if not report["pairs"] or len(names) > _MATRIX:
@@ -114,7 +123,7 @@ def _pairs(report: Report) -> Iterator[str]:
         if low >= 0:
             rows[low + 1][high + 1] = f"{pair['latency_us']:.0f}"
             rows[high + 1][low + 1] = f"{pair['bandwidth_mib_s']:.1f}"
-    yield from _aligned(rows)
+    yield from rows
 
 
 def _traffic(report: Report) -> Iterator[list[str]]:
@@ -137,11 +146,27 @@ def _end(report: Report) -> Iterator[str]:
     yield f"{report['cluster']}: {state}, {report['seconds']:.0f} s"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [
-        max(len(row[column]) for row in rows if column < len(row))
-        for column in range(max(map(len, rows), default=0))
-    ]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    ]
+def _aligned(rows: Sequence[Sequence[str]], most: int | None) -> list[str]:
+    """Cells under their headings; a row may end early. Columns beyond `most` begin a table of their own below."""
+    count = max(map(len, rows), default=0)
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(count)]
+    lines: list[str] = []
+    for group in _groups(widths, most):
+        lines += [""] if lines else []
+        for row in rows:
+            cells = [row[column].ljust(widths[column]) for column in group if column < len(row)]
+            lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _groups(widths: Sequence[int], most: int | None) -> list[list[int]]:
+    """The columns of each table, the first one in all of them."""
+    groups = [[0]] if widths else []
+    taken = widths[0] if widths else 0
+    for column, width in enumerate(widths[1:], 1):
+        taken += 2 + width
+        if most is not None and taken > most and len(groups[-1]) > 1:
+            groups.append([0])
+            taken = widths[0] + 2 + width
+        groups[-1].append(column)
+    return groups
