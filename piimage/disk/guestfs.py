@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from piimage.disk.watchdog import children, watched
 from piimage.errors import ImageError, MissingToolError, ToolFailedError, WriteFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from piimage.progress import Progress, Task
 
 T = TypeVar("T")
+
+#: Seconds that a launch may take. A broken KVM, as nested ones are, may crash QEMU or leave it standing for ever; a
+#: working one needs under ten seconds, emulation on a busy machine some minutes.
+_KVM_LIMIT, _LIMIT = 60.0, 600.0
 
 
 class Appliance:
@@ -38,11 +42,13 @@ class Appliance:
         self._progress = progress
         self._readonly = readonly
         self._handle: Any = None
+        self._pid = 0
         self._refused = 0
 
     def __enter__(self) -> Self:
         with self._progress.step("starting the libguestfs appliance") as task:
             self._handle = _launch(self._image, self._readonly, self._progress, task)
+        self._pid = self._handle.get_pid()
         self._refused = self._refusals()
         return self
 
@@ -87,7 +93,7 @@ class Appliance:
 
     def call(self, name: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 -- guestfs is untyped
         """Call a libguestfs function by its Python name; its failure becomes an `ImageError`."""
-        with _interruptible(self._handle):
+        with watched(lambda: (self._pid,)):
             return _call(getattr(self._handle, name), *args, **kwargs)
 
     def script(self, script: str) -> str:
@@ -104,7 +110,8 @@ def _launch(image: Path, readonly: bool, progress: Progress, task: Task) -> Any:
     settings = os.environ.get("LIBGUESTFS_BACKEND_SETTINGS")
     if settings is not None or not _kvm_known_bad():
         try:
-            return _start(image, readonly, task, settings)
+            limit = _KVM_LIMIT if settings is None else _LIMIT
+            return _start(image, readonly, task, settings, limit)
         except ToolFailedError:
             if settings is not None:
                 raise
@@ -112,12 +119,14 @@ def _launch(image: Path, readonly: bool, progress: Progress, task: Task) -> Any:
             progress.say(
                 "KVM does not work on this machine: using QEMU's emulation (TCG), which is slower"
             )
-    return _start(image, readonly, task, "force_tcg")
+    return _start(image, readonly, task, "force_tcg", _LIMIT)
 
 
-def _start(image: Path, readonly: bool, task: Task, settings: str | None) -> Any:  # noqa: ANN401, FBT001 -- untyped handle; private
-    """One launch attempt."""
+def _start(image: Path, readonly: bool, task: Task, settings: str | None, limit: float) -> Any:  # noqa: ANN401, FBT001 -- untyped handle; private
+    """One launch attempt of at most `limit` seconds."""
     guestfs = _module()
+    thread = threading.get_native_id()
+    before = children(thread)
     handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
     messages: list[str] = []
 
@@ -144,50 +153,25 @@ def _start(image: Path, readonly: bool, task: Task, settings: str | None) -> Any
         options["cachemode"] = (
             "unsafe"  # a scratch copy: fsynced on the host before it gets its name
         )
+    late = False
     try:
-        with _interruptible(handle):
-            handle.add_drive_opts(str(image), **options)
-            handle.launch()
+        with watched(lambda: children(thread) - before, limit) as watch:
+            try:
+                handle.add_drive_opts(str(image), **options)
+                handle.launch()
+            finally:
+                late = watch.late
     except KeyboardInterrupt:
         handle.close()
         raise
     except RuntimeError as error:
         handle.close()
+        why = f"it was not up after {limit:.0f} s" if late else _last_words(error, messages)
         raise ToolFailedError(
-            f"the libguestfs appliance did not start: {_last_words(error, messages)}",
+            f"the libguestfs appliance did not start: {why}",
             hint="`libguestfs-test-tool` shows why; on Ubuntu the kernel in /boot must be readable",
         ) from error
     return handle
-
-
-@contextmanager
-def _interruptible(handle: Any) -> Iterator[None]:  # noqa: ANN401 -- guestfs is untyped
-    """Ctrl-C and SIGTERM end the appliance, and are raised when libguestfs has returned.
-
-    Raised within one of its callbacks, where Python would, they are printed by the binding and lost, and what
-    is left of them is a launch that failed.
-    """
-    came: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        came.append(number)
-        with suppress(RuntimeError, ProcessLookupError):
-            os.kill(handle.get_pid(), signal.SIGKILL)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    caught = [number for number, handler in before.items() if callable(handler)]
-    for number in caught:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in caught:
-            signal.signal(number, before[number])
-        if came:
-            raise KeyboardInterrupt
 
 
 def _module() -> Any:  # noqa: ANN401 -- guestfs has no stubs

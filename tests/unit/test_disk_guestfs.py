@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 
-from piimage.disk import guestfs
+from piimage.disk import guestfs, watchdog
 from piimage.disk.guestfs import Appliance
 from piimage.errors import ToolFailedError
 from piimage.progress import Quiet
@@ -142,3 +144,53 @@ def test_without_a_working_kvm_it_is_emulated(handle, monkeypatch, tmp_path, wor
         Appliance(tmp_path / "image", progress=Quiet()),
     ):
         pass
+
+
+class Standing(Broken):
+    """Stands still with KVM, or in any case, until its QEMU is ended."""
+
+    always = False
+
+    def launch(self):
+        if self.always or self.settings != ["force_tcg"]:
+            self.qemu.wait(30)
+            raise RuntimeError("guestfs_launch failed")
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_launch_that_stands_still_has_a_limit(handle, monkeypatch, tmp_path, always):
+    handle(0, "")
+    made = []
+
+    def new(**_):
+        made.append(Standing())
+        made[-1].always = always
+        return made[-1]
+
+    monkeypatch.setattr(guestfs._module(), "GuestFS", new)
+    monkeypatch.setattr(guestfs, "_KVM_LIMIT", 0.1)
+    monkeypatch.setattr(guestfs, "_LIMIT", 0.2)
+    appliance = Appliance(tmp_path / "image", progress=Quiet())
+
+    if always:
+        with pytest.raises(ToolFailedError, match="did not start: it was not up after 0 s"):
+            appliance.__enter__()
+    else:
+        with appliance:
+            pass
+
+    assert [one.settings for one in made] == [None, ["force_tcg"]]
+    assert made[0].qemu.returncode == -9
+    assert (tmp_path / "mark").exists()
+
+
+def test_copies_of_this_program_are_none_of_its_children():
+    before = watchdog.children(threading.get_native_id())
+    copy = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        assert watchdog.children(threading.get_native_id()) - before == {other.pid}
+    finally:
+        other.kill()
+        copy.communicate(b"\n")
+        other.wait()
