@@ -7,13 +7,12 @@ nothing but QEMU.
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 from piimage.bases import namespace
 from piimage.emulator import PROGRAM
-from piimage.errors import MissingToolError, PiimageError
+from piimage.errors import MissingToolError, PiimageError, UnsupportedError
 from piimage.run import require
 
 ENGINES = ("auto", "chroot", "vm")
@@ -37,25 +36,29 @@ class Choice:
     prefix: tuple[str, ...] = ()
 
 
-def choose(wanted: str = "auto", *, trusted: bool = True) -> Choice:
-    """The engine to use: `wanted` is one of `ENGINES`; `trusted` as in `engine.Job`.
+def choose(wanted: str = "auto", *, trusted: bool = True, architecture: str = "arm64") -> Choice:
+    """The engine to use: `wanted` is one of `ENGINES`; `trusted` and `architecture` as in `engine.Job`.
 
-    Raises `PiimageError` for another word, `MissingToolError` when the engine that was asked for, or all of them,
-    lack something.
+    Raises `PiimageError` for another word, `UnsupportedError` for another architecture, `MissingToolError` when the
+    engine that was asked for, or all of them, lack something.
     """
     if wanted not in ENGINES:
         raise PiimageError(f"`{wanted}` is not an engine; one of {', '.join(ENGINES)}")
+    if architecture not in namespace.CPUS:
+        raise UnsupportedError(
+            f"packages go into images of {' and '.join(namespace.CPUS)}, this one is of {architecture}"
+        )
     if wanted == "vm":
         require(*_VM_TOOLS)
         return Choice(name="vm", reason="as asked for")
     try:
-        prefix = tuple(namespace.prefix())
+        prefix = tuple(namespace.prefix(architecture))
         _check_mount(trusted=trusted)
     except MissingToolError as error:
         if wanted == "chroot":
             raise
         return _vm_instead(error)
-    return Choice(name="chroot", reason=_how(), prefix=prefix)
+    return Choice(name="chroot", reason=_how(architecture), prefix=prefix)
 
 
 def _check_mount(*, trusted: bool) -> None:
@@ -97,11 +100,7 @@ def _switched_off() -> str:
     return ""
 
 
-def _how() -> str:
+def _how(architecture: str) -> str:
     """What makes a chroot possible here."""
     who = "root" if os.geteuid() == 0 else "a user namespace with subordinate ids"
-    if platform.machine() == "aarch64":
-        return f"{who}, no emulation"
-    if (namespace.BINFMT / "qemu-aarch64").exists():
-        return f"{who}, arm64 programs through the binfmt entry `qemu-aarch64`"
-    return f"{who}, arm64 programs through a binfmt entry of our own"
+    return f"{who}, {namespace.emulation(architecture) or 'no emulation'}"

@@ -44,7 +44,6 @@ class ChrootEngine:
 
     prefix: Sequence[str]
     tools: Tools | None = None
-    cpu: str = namespace.CPU
     name: str = field(default="chroot", init=False)
 
     def run(self, job: Job, progress: Progress) -> None:
@@ -110,5 +109,5 @@ class ChrootEngine:
             "ENVIRONMENT": " ".join(shlex.quote(f"{k}={v}") for k, v in ENVIRONMENT.items()),
             "PYTHON": sys.executable,
             "PLACE": job.firmware_mount,
-            "QEMU_CPU": self.cpu,
+            "QEMU_CPU": namespace.CPUS[job.architecture],
         }

@@ -55,7 +55,7 @@ class Packages:
     locked: bool = False
     update: bool = False
     engine: str = "auto"
-    _chosen: dict[bool, Choice] = field(default_factory=dict)
+    _chosen: dict[tuple[bool, str], Choice] = field(default_factory=dict)
     _groups: dict[tuple[str, str | None], _Group] = field(default_factory=dict)
     _chains: dict[Role, tuple[Layer, ...]] = field(default_factory=dict)
 
@@ -183,12 +183,13 @@ class Packages:
 
     def _engine(self, base: Base) -> Engine:
         """The engine for bakes into `base`; which one and why is told once."""
-        if base.trusted not in self._chosen:
-            chosen = choice.choose(self.engine, trusted=base.trusted)
-            self._chosen[base.trusted] = chosen
+        architecture = base.facts.architecture
+        key = (base.trusted, architecture)
+        if key not in self._chosen:
+            chosen = choice.choose(self.engine, trusted=base.trusted, architecture=architecture)
+            self._chosen[key] = chosen
             self.progress.say(f"engine `{chosen.name}` bakes: {chosen.reason}")
-        chosen = self._chosen[base.trusted]
-        return engines.engine(chosen, base, cache=self.store, progress=self.progress)
+        return engines.engine(self._chosen[key], base, cache=self.store, progress=self.progress)
 
     def _fetcher(self, base: Base) -> Fetch:
         def fetch(packages: Sequence[Package], directory: Path) -> None:

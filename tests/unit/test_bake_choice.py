@@ -6,11 +6,11 @@ import pytest
 
 from piimage.bake import choice
 from piimage.bake.choice import choose
-from piimage.errors import MissingToolError, PiimageError
+from piimage.errors import MissingToolError, PiimageError, UnsupportedError
 
 TOOLS = (
-    "setpriv", "unshare", "newuidmap", "qemu-aarch64-static", "fuse2fs", "qemu-system-aarch64", "mke2fs", "apt-get",
-    "dpkg-deb", "depmod",
+    "setpriv", "unshare", "newuidmap", "qemu-aarch64-static", "qemu-arm-static", "fuse2fs", "qemu-system-aarch64",
+    "mke2fs", "apt-get", "dpkg-deb", "depmod",
 )  # fmt: skip
 REFUSED = "echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1"
 
@@ -141,6 +141,27 @@ def test_when_neither_can_be_had_both_cures_are_named(machine):
     assert "uidmap" in caught.value.hint
     assert "qemu-system-arm" in caught.value.hint
     assert caught.value.tools == ("newuidmap", "qemu-system-aarch64")
+
+
+def test_programs_of_armhf_are_run_by_a_qemu_of_their_own(machine):
+    chosen = choose(architecture="armhf")
+    assert chosen.name == "chroot"
+    assert chosen.reason.startswith("root, armhf programs through")
+    assert any("qemu-arm-static" in word for word in chosen.prefix)
+    assert not any("aarch64" in word for word in chosen.prefix)
+    machine.without("qemu-arm-static")
+    assert choose().name == "chroot"
+    assert (
+        choose(architecture="armhf").reason == "no chroot, since `qemu-arm-static` is not installed"
+    )
+
+
+@pytest.mark.parametrize("wanted", choice.ENGINES)
+def test_other_architectures_are_refused(machine, wanted):
+    with pytest.raises(
+        UnsupportedError, match="into images of arm64 and armhf, this one is of riscv64"
+    ):
+        choose(wanted, architecture="riscv64")
 
 
 def test_another_word_is_refused(machine):
