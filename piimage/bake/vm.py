@@ -162,6 +162,8 @@ def _write_initramfs(own: Kernel, job: Job, target: Path) -> None:
         "FIRMWARE": f"vda{job.firmware.number}" if job.firmware else "",
         "FIRMWARE_MOUNT": job.firmware_mount,
         "ENVIRONMENT": shlex.join(f"{key}={value}" for key, value in environment.items()),
+        # What `uname -m` says, as on a board whose kernel is a 32-bit one.
+        "PERSONALITY": "linux32" if job.architecture == "armhf" else "",
     }
     text = "".join(f"{key}={shlex.quote(value)}\n" for key, value in config.items())
     modules = (*_MODULES, *(_FAT_MODULES if job.firmware else ()))

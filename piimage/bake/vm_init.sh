@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # `init` of our own machine: mounts the guest's file systems, runs the script inside, says how it ended, switches off.
 # What the script prints goes to port 1, how it ended to port 2: `status N`, or `failed` and why.
-#   /config   ROOT and its TYPE, FIRMWARE or nothing, FIRMWARE_MOUNT, ENVIRONMENT
+#   /config   ROOT and its TYPE, FIRMWARE or nothing, FIRMWARE_MOUNT, ENVIRONMENT, PERSONALITY: a command or nothing
 /bin/busybox --install -s /bin
 export PATH=/bin
 . /config
@@ -71,7 +71,7 @@ hostname "${name:-localhost}"
 # A pipe, because a port can be opened only once, and scripts open /dev/stderr. In name spaces of its own, so that
 # with the script all that it started and mounted ends.
 {
-	eval "unshare -m -u -i -n -p -f --mount-proc=/root/proc chroot /root /usr/bin/env -i $ENVIRONMENT \
+	eval "unshare -m -u -i -n -p -f --mount-proc=/root/proc $PERSONALITY chroot /root /usr/bin/env -i $ENVIRONMENT \
 		/bin/sh /run/piimage/script" </dev/null
 	echo $? >/status
 } 2>&1 | cat >"$(echo /dev/vport*p1)"

@@ -36,16 +36,15 @@ _MAGIC = {
 }
 #: How `_SCRIPT` ends when there is no entry and none can be made.
 _NO_BINFMT = 125
-#: Runs "$@" with foreign programs executable; $1 is QEMU's name of the architecture. The entry's F flag keeps the
+#: Runs "$@" with foreign programs executable; NAME is QEMU's name of the architecture. The entry's F flag keeps the
 #: interpreter open, so that it need not exist inside the tree.
 _SCRIPT = """
 place=/proc/sys/fs/binfmt_misc
-there() { [ -e $place/qemu-$1 ] || [ -e $place/piimage-$1 ]; }
-if ! there "$1"; then
+there() { [ -e $place/qemu-NAME ] || [ -e $place/piimage-NAME ]; }
+if ! there; then
 	[ -e $place/register ] || mount -t binfmt_misc binfmt_misc $place || exit 125
-	there "$1" || printf '%s' "$0" >$place/register || exit 125
+	there || printf '%s' "$0" >$place/register || exit 125
 fi
-shift
 exec "$@"
 """
 
@@ -81,7 +80,7 @@ def prefix(architecture: str = "arm64") -> list[str]:
     script = ['exec "$@"', "sh"]
     if platform.machine() != "aarch64":
         entry = _MAGIC[architecture].format(interpreter=find(_interpreter(architecture)))
-        script = [_SCRIPT, entry, _NAMES[architecture]]
+        script = [_SCRIPT.replace("NAME", _NAMES[architecture]), entry]
     # Whatever ends us ends the namespace: a killed build must not go on installing for minutes.
     command = [
         "setpriv",

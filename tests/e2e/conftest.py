@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,22 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def piimage():
-    """Run the command line as a user would; `stderr` is kept apart, for pytest to show when a test fails."""
+    """Run the command line as a user would; `stderr` is kept apart, for pytest to show when a test fails.
 
-    def run(*words, timeout=3600):
+    `cache` is for what is not to be found among the bases of whoever runs the tests.
+    """
+
+    def run(*words, timeout=3600, cache=None):
         argv = [sys.executable, "-m", "piimage.cli.main", *map(str, words)]
+        env = {**os.environ, "PIIMAGE_CACHE": str(cache)} if cache else None
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=timeout, check=False, cwd=REPOSITORY
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd=REPOSITORY,
+            env=env,
         )
         sys.stderr.write(done.stderr)
         return done

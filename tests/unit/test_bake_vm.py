@@ -217,6 +217,12 @@ def test_without_firmware_no_fat(played):
     assert b"FIRMWARE=''\n" in played.initramfs["config"]
 
 
+@pytest.mark.parametrize(("architecture", "words"), [("arm64", "''"), ("armhf", "linux32")])
+def test_a_32_bit_guest_sees_a_32_bit_machine(played, architecture, words):
+    played.run(WELL, architecture=architecture)
+    assert f"PERSONALITY={words}\n".encode() in played.initramfs["config"]
+
+
 def test_init_is_a_script_that_a_shell_can_read(played):
     played.run(WELL)
     subprocess.run(["sh", "-n"], input=played.initramfs["init"], check=True)
