@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: ssh's own status for "I did not get through"; a program in the guest may use it too, ours does not.
 _NOT_THROUGH = 255
+#: The program that a node runs to tell of itself, in the order in which its parts are run.
+_INSIDE = ("inside_secrets.py", "inside.py")
 _PAUSE = 3.0
 #: What no later attempt would change.
 _FINAL = ("Host key verification failed", "no matching host key type")
@@ -89,7 +91,7 @@ def program(
 
     A node that runs `alone` is not asked what needs the others.
     """
-    source = files("piimage.boot").joinpath("inside.py").read_text(encoding="utf-8")
+    texts = [files("piimage.boot").joinpath(name).read_text(encoding="utf-8") for name in _INSIDE]
     request = {
         "users": list(users),
         "limit": limit,
@@ -100,8 +102,8 @@ def program(
         ],
     }
     return (
-        f"SOURCE = {source!r}\nTASK = 'facts'\nREQUEST = {request!r}\n"
-        "exec(compile(SOURCE, 'inside.py', 'exec'))\n"
+        f"SOURCES = {texts!r}\nTASK = 'facts'\nREQUEST = {request!r}\n"
+        "for source in SOURCES:\n    exec(compile(source, 'inside.py', 'exec'))\n"
     ).encode()
 
 

@@ -18,7 +18,7 @@ SCRIPTS = sorted(
     path for place in ("piimage", "tests", "bench", "docs") for path in (ROOT / place).rglob("*.py")
 )
 #: Sent to the guest and run there: never imported here, and so free to start the guest's programs.
-IN_THE_GUEST = {PACKAGE / "boot" / "inside.py", *(PACKAGE / "guest").rglob("*.py")}
+IN_THE_GUEST = {*(PACKAGE / "boot").glob("inside*.py"), *(PACKAGE / "guest").rglob("*.py")}
 MAX_LINES = 300
 #: Names that say nothing of what a module knows.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}

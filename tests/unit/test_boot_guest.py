@@ -18,6 +18,7 @@ from piimage.errors import RehearsalError
 
 REPOSITORY = Path(__file__).parents[2]
 INSIDE = REPOSITORY / "piimage/boot/inside.py"
+SECRETS = INSIDE.with_name("inside_secrets.py")
 
 
 class Machine:
@@ -142,7 +143,7 @@ def test_a_node_alone_is_not_asked_what_needs_the_others():
 def test_the_program_is_whole_and_runs_with_any_python(tmp_path):
     """Sent as it is, with a question that every machine can answer."""
     text = guest.program(["it's", 'a "b"'], [Check(name="n", argv=("echo", "'\"\\"))], 5).decode()
-    head, run, tail = text.rpartition("exec(")
+    head, run, tail = text.rpartition("for source in")
     asked = f"{head}TASK, REQUEST = 'answers', REQUEST['checks']\n{run}{tail}"
 
     done = subprocess.run(["python3", "-"], input=asked, capture_output=True, text=True, check=True)
@@ -161,7 +162,7 @@ def test_the_program_imports_nothing_of_ours():
 
 
 def test_a_secret_in_a_readable_file_is_found(tmp_path):
-    names = runpy.run_path(str(INSIDE))
+    names = runpy.run_path(str(SECRETS))
     exposed = names["exposed"]
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "x").write_bytes(b"\xff\0psk=topsecret\n")
@@ -183,7 +184,7 @@ def test_a_secret_in_a_readable_file_is_found(tmp_path):
 
 
 def test_what_is_looked_for_is_what_the_node_holds(tmp_path):
-    needles = runpy.run_path(str(INSIDE))["_needles"]
+    needles = runpy.run_path(str(SECRETS))["_needles"]
     files = {
         "/etc/shadow": "root:*:1::::::\nops:!$y$j9T$abc$def:1::::::\n",
         "/var/lib/cloud/seed/nocloud/network-config": 'wifis:\n  a:\n    password: "0123456789abcdef"\n',
