@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import asdict
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from piimage.bake import failures, room
@@ -36,15 +37,17 @@ _IMAGE, _FACTS, _RECORD = "image.img", "facts.json", "baked.json"
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
-def identity(base: Base, layer: Layer) -> str:
-    """SHA-256 (hex) over all that decides what a bake gives."""
-    text = "\n".join([base.id, layer.digest(), str(BAKE_VERSION)])
-    return hashlib.sha256(text.encode()).hexdigest()
+def identity(base: Base, layer: Layer, script: bytes) -> str:
+    """SHA-256 (hex) over all that decides what a bake gives; `script` is what `packaging.script` gives."""
+    native = resources.files("piimage.bake").joinpath("native.sh").read_bytes()
+    parts = [base.id, layer.digest(), str(BAKE_VERSION)]
+    parts += [hashlib.sha256(text).hexdigest() for text in (script, native)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def find(base: Base, layer: Layer, cache: Cache) -> Base | None:
+def find(base: Base, layer: Layer, script: bytes, cache: Cache) -> Base | None:
     """The baked base from the cache, or None."""
-    return _open(cache.root / "baked" / identity(base, layer), base, layer)
+    return _open(cache.root / "baked" / identity(base, layer, script), base, layer)
 
 
 def ensure(
@@ -62,7 +65,7 @@ def ensure(
     `files` gives the package files and `engine` what runs the script; neither is called when there is nothing to do.
     Raises what they raise, and `ToolFailedError` that names the package which failed and where the log is.
     """
-    key = identity(base, layer)
+    key = identity(base, layer, script)
     home = cache.directory("baked") / key
     with cache.lock(f"baked-{key}"):
         found = _open(home, base, layer)
@@ -117,7 +120,7 @@ def _bake(  # noqa: PLR0917 -- each is of a type of its own
     except PiimageError as error:
         raise failures.explained(error, log, cache) from error
     restore_access_times(image, base.path, root.start)
-    key = identity(base, layer)
+    key = identity(base, layer, script)
     facts = read_facts(image, image_id=key, progress=progress)
     record = {
         "id": key,

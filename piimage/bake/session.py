@@ -90,7 +90,8 @@ class Packages:
         """The base of a settled role with its packages if it is in the cache, else None."""
         found: Base | None = self._group(role).base
         for layer in self._chains[role]:
-            found = baked.find(found, layer, self.store) if found else None
+            if found:
+                found = baked.find(found, layer, self._script(found, layer), self.store)
         return found
 
     def _group(self, role: Role) -> _Group:
@@ -174,12 +175,15 @@ class Packages:
         return baked.ensure(
             base,
             layer,
-            script=packaging.script(layer, base.facts, preseed(self.cluster)),
+            script=self._script(base, layer),
             files=files,
             engine=lambda: self._engine(base),
             cache=self.store,
             progress=self.progress,
         )
+
+    def _script(self, base: Base, layer: Layer) -> bytes:
+        return packaging.script(layer, base.facts, preseed(self.cluster))
 
     def _engine(self, base: Base) -> Engine:
         """The engine for bakes into `base`; which one and why is told once."""

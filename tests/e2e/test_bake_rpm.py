@@ -147,6 +147,10 @@ def bake(store, base, layer):
     )
 
 
+def find(lab, layer):
+    return baked.find(lab.base, layer, packaging.script(layer, lab.base.facts), lab.store)
+
+
 @pytest.fixture
 def resolve(lab, tmp_path):
     def resolved(*names, below=()):
@@ -223,7 +227,7 @@ def test_packages_without_the_images_signature_are_refused(lab, resolve, name):
         bake(lab.store, lab.base, layer)
 
     assert name in caught.value.message
-    assert baked.find(lab.base, layer, lab.store) is None
+    assert find(lab, layer) is None
 
 
 @pytest.mark.parametrize(("name", "word"), [("lab-broken", "out of luck"), ("lab-refused", "%pre")])
@@ -237,7 +241,7 @@ def test_a_scriptlet_that_fails_names_its_package(lab, resolve, name, word):
 
     assert word in caught.value.message
     assert "bake-" in caught.value.hint
-    assert baked.find(lab.base, layer, lab.store) is None
+    assert find(lab, layer) is None
     assert not list((lab.store.root / "scratch").iterdir())
 
 
