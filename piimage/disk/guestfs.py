@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Seconds that a launch may take. A broken KVM, as nested ones are, may crash QEMU or leave it standing for ever; a
-#: working one needs under ten seconds, emulation on a busy machine some minutes.
-_KVM_LIMIT, _LIMIT = 60.0, 600.0
+#: working one needs some seconds, emulation on a busy machine some minutes.
+_KVM_LIMIT, _LIMIT = 30.0, 600.0
 
 
 class Appliance:
