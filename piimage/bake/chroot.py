@@ -71,7 +71,7 @@ class ChrootEngine:
             argv = [*self.prefix, "sh", str(ours / "chroot.sh")]
             env = {
                 **self._environment(job, mount, packages, script),
-                "NOSYNC": str(ours / "nosync.py"),
+                "INSIDE": str(ours / "inside.py"),
                 "FIRMWARE": str(firmware) if job.firmware else "",
             }
             with process(argv, env=env) as child:

@@ -3,7 +3,7 @@
 #   MOUNT                 `kernel` (loop device) or `fuse` (fuse2fs)
 #   WORK                  an empty directory of ours
 #   FIRMWARE, PLACE       the directory with the firmware partition's files and where the guest has them, or nothing
-#   PYTHON, NOSYNC        a python3 of this machine's and nosync.py
+#   PYTHON, INSIDE        a python3 of this machine's and inside.py
 #   PACKAGES, SCRIPT      the directory of package files, the script to run
 #   NATIVE, TRIPLET, LOADER, DPKG, REPLACED   native tools or nothing (see native_copy.py); packages about to be replaced
 set -eu
@@ -32,7 +32,6 @@ esac
 # 2. What a running system has around its root, none of it in the image.
 mount -t tmpfs -o mode=755,nosuid,nodev run "$root/run"
 mount -t tmpfs -o mode=1777,nosuid,nodev tmp "$root/tmp"
-mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755,nosuid dev "$root/dev"
 for node in null zero full random urandom tty; do
 	: >"$root/dev/$node"
@@ -62,15 +61,23 @@ if [ -n "$NATIVE" ]; then
 	path=/run/piimage/tools:$path
 fi
 
-# 4. The script, without network, and with nothing of this machine's name or environment.
+# 4. The script, without network, with nothing of this machine's name or environment, and with no way out: a /proc of
+# its own processes alone, where root can write nothing that is the machine's; the rest is inside.py's.
 name=$(cat "$root/etc/hostname" 2>/dev/null || echo localhost)
 status=0
-unshare --net --uts --ipc --pid --fork --kill-child --mount-proc="$root/proc" sh -c '
+unshare --mount --propagation private --net --uts --ipc --pid --fork --kill-child sh -euc '
 	hostname "$1" 2>/dev/null || :
 	shift
-	exec "$@"
-' inside "$name" "$PYTHON" -I "$NOSYNC" chroot "$root" /usr/bin/env -i PATH="$path" $ENVIRONMENT /bin/sh /run/piimage/script \
-	</dev/null || status=$?
+	mount -t proc -o nosuid,nodev,noexec proc "$1/proc"
+	for place in acpi bus fs irq scsi sys sysrq-trigger; do
+		[ ! -e "$1/proc/$place" ] || mount --bind "$1/proc/$place" "$1/proc/$place"
+		[ ! -e "$1/proc/$place" ] || mount -o remount,bind,ro,nosuid,nodev,noexec "$1/proc/$place"
+	done
+	for place in kcore keys kmsg latency_stats sched_debug timer_list; do
+		[ ! -e "$1/proc/$place" ] || mount --bind /dev/null "$1/proc/$place"
+	done
+	exec "$PYTHON" -I "$INSIDE" "$@"
+' inside "$name" "$root" /usr/bin/env -i PATH="$path" $ENVIRONMENT /bin/sh /run/piimage/script </dev/null || status=$?
 
 # 5. Out again: everything on the disk, and nothing mounted.
 sync -f "$root"
