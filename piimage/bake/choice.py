@@ -13,7 +13,7 @@ from pathlib import Path
 from piimage.bases import namespace
 from piimage.emulator import PROGRAM
 from piimage.errors import MissingToolError, PiimageError, UnsupportedError
-from piimage.run import require
+from piimage.run import require, run
 
 ENGINES = ("auto", "chroot", "vm")
 _FUSE = Path("/dev/fuse")
@@ -69,6 +69,11 @@ def _check_mount(*, trusted: bool) -> None:
     if not os.access(_FUSE, os.R_OK | os.W_OK):
         raise MissingToolError(
             f"there is no `{_FUSE}` that you may use", hint="`modprobe fuse` as root"
+        )
+    if os.geteuid() == 0 and run(["unshare", "--user", "true"], check=False).returncode != 0:
+        raise MissingToolError(
+            "packages of an image from outside are installed in a user namespace, which is not allowed here",
+            hint="`sysctl user.max_user_namespaces=1000`, or in a container its own setting",
         )
 
 

@@ -2,7 +2,8 @@
 
 Everything happens in namespaces of our own, so a killed bake leaves no mount. As root an image of ours is mounted
 by the kernel; any other, and any image for an ordinary user, by fuse2fs, since the host's kernel is no parser for
-images from outside.
+images from outside. Such an image's root is nobody here: an ordinary user's subordinate id, or for root one that
+no account has.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.bake.engine import ENVIRONMENT, follow
@@ -23,10 +27,13 @@ from piimage.run import find, process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from piimage.bake.engine import Job
     from piimage.progress import Progress
+
+#: Where the ids of guests from outside begin on this machine: above accounts, subordinate ids as distributions deal
+#: them out, and systemd's ranges (systemd.io/UIDS-GIDS), below 2**31.
+_FIRST_ID = 0x7000_0000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +73,20 @@ class ChrootEngine:
             progress.step("installing in a chroot") as task,
             as_file(files("piimage.bake")) as ours,
             job.log.open("ab") as log,
+            ExitStack() as rooms,
         ):
             (job.scratch / "native.sh").write_bytes((ours / "native.sh").read_bytes())
-            argv = [*self.prefix, "sh", str(ours / "chroot.sh")]
             env = {
                 **self._environment(job, mount, packages, script),
                 "INSIDE": str(ours / "inside.py"),
                 "FIRMWARE": str(firmware) if job.firmware else "",
             }
+            argv = [*self.prefix, "sh", str(ours / "chroot.sh")]
+            if mount == "fuse" and os.geteuid() == 0:
+                argv = [*self.prefix, "sh", str(ours / "shifted.sh"), str(job.image)]
+                stage = rooms.enter_context(tempfile.TemporaryDirectory(prefix="piimage-"))
+                Path(stage).chmod(0o755)
+                env |= {"CHROOT": str(ours / "chroot.sh"), "STAGE": stage, "FIRST": str(_FIRST_ID)}
             with process(argv, env=env) as child:
                 assert child.stdout is not None  # noqa: S101 -- process() pipes it
                 follow(child.stdout, log, task)
@@ -107,7 +120,8 @@ class ChrootEngine:
             "DPKG": f"dpkg/{job.architecture}",
             "REPLACED": " ".join(path.name.partition("_")[0] for path in job.packages),
             "ENVIRONMENT": " ".join(shlex.quote(f"{k}={v}") for k, v in ENVIRONMENT.items()),
-            "PYTHON": sys.executable,
+            # The interpreter itself, since a venv may lie where only its owner comes.
+            "PYTHON": str(Path(sys.executable).resolve()),
             "PLACE": job.firmware_mount,
             "QEMU_CPU": namespace.CPUS[job.architecture],
         }

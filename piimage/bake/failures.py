@@ -23,6 +23,8 @@ _FAILED = re.compile(
 )
 _LINES, _WIDTH = 12, 200
 _KEPT = 5
+#: Less than this many bytes free on the disk with the image is none.
+_FULL = 1 << 20
 
 
 def explained(error: PiimageError, log: Path, cache: Cache) -> PiimageError:
@@ -33,7 +35,8 @@ def explained(error: PiimageError, log: Path, cache: Cache) -> PiimageError:
     kept = keep(log, cache)
     words = [line for line in text.splitlines() if line.strip()][-_LINES:]
     detail = "".join(f"\n    {line[:_WIDTH]}" for line in words)
-    if full_disk(text):
+    # Through a loop device or FUSE a full disk of this machine's can look like a broken one.
+    if full_disk(text) or shutil.disk_usage(log.parent).free < _FULL:
         return WriteFailedError(
             f"the disk ran full while packages were being installed{detail}",
             hint=f"free some space, or set `PIIMAGE_CACHE` to a directory with some GiB free; the log is `{kept}`",

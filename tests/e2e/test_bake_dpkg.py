@@ -65,6 +65,22 @@ done
 exec >/opt/lab/said 2>&1
 ( uname -m; id -u; ls -d /run/systemd/system; cat /proc/sys/kernel/hostname; ls /sys/class/net ) || :
 """
+#: What root of a guest must not be able to do, one a line: a name, and a command that succeeds if it can.
+ESCAPES = r"""
+climb perl -e 'mkdir "/tmp/e"; chroot "/tmp/e" or exit 1; chdir ".." for 1..99; chroot "."; exit !-e "@MARKER@"'
+handle perl -e '$h = pack("Ii", 8, 1) . "x" x 8; exit(syscall(265, -100, $h, 0) < 0 && $! == 1)'
+sysctl : >>/proc/sys/kernel/core_pattern
+sysrq : >>/proc/sysrq-trigger
+remount mount -o remount,rw /proc/sys
+disk mknod /tmp/disk b @MAJOR@ @MINOR@ && head -c 512 /tmp/disk >/dev/null
+devices mount -t devtmpfs none /mnt
+tmpfs mount -t tmpfs none /mnt
+kill kill -KILL @PID@
+parent [ -d /proc/1/root/@HOME@ ] || [ -e /proc/@PID@ ]
+memory head -c 1 /proc/kcore | grep -q .
+namespace unshare --mount true
+rename hostname evil
+"""
 OF_A_MACHINE = (
     "/etc/machine-id", "/etc/resolv.conf", "/etc/hostname", "/usr/sbin/policy-rc.d", "/var/lib/apt/extended_states",
     "/etc/ssh/ssh_host_rsa_key", "/etc/ssh/ssh_host_ecdsa_key", "/etc/ssh/ssh_host_ed25519_key",
@@ -329,6 +345,46 @@ def test_a_package_that_fails_is_named_and_its_log_kept(lab, name):
     assert lab.kept() == before
     no_trace_of(lab)
     assert "lab-tools" in lab.bake("lab-tools", base=name).facts.packages
+
+
+@pytest.mark.parametrize("name", ["lab", "outsider"])
+def test_a_guests_root_gets_at_nothing_outside(lab, name):
+    """A package that tries. The process that it would kill and the disk that it would read are this machine's."""
+    marker = lab.home / "marker"
+    marker.write_text("of this machine")
+    disk = marker.stat().st_dev
+    host = Path("/proc/sys/kernel/hostname").read_text()
+    with subprocess.Popen(["sleep", "900"]) as victim:
+        words = {
+            "MARKER": marker, "MAJOR": os.major(disk), "MINOR": os.minor(disk), "PID": victim.pid,
+            "HOME": str(lab.home).lstrip("/"),
+        }  # fmt: skip
+        lines = ESCAPES
+        for word, value in words.items():
+            lines = lines.replace(f"@{word}@", str(value))
+        body = "".join(
+            f"if ( {command} ) 2>/dev/null; then echo {what}; fi >>/opt/lab/out\n"
+            for what, _, command in (line.partition(" ") for line in lines.strip().splitlines())
+        )
+        ids = "grep CapEff /proc/self/status; cat /proc/self/uid_map; cat /etc/hostname"
+        lab.repository.add(
+            f"lab-evil-{name}", postinst=f": >/opt/lab/out\n{body}( {ids} ) >/opt/lab/ids"
+        )
+        lab.repository.index()
+        made = lab.bake(f"lab-evil-{name}", base=name)
+        assert victim.poll() is None
+        victim.kill()
+
+    texts, found = files_of(made, "/opt/lab")
+    assert texts["/opt/lab/out"] == ""
+    assert found["/opt/lab/out"] == ("file", 0o644, 0, 0, None)
+    capabilities, ids, guest = texts["/opt/lab/ids"].splitlines()
+    assert int(capabilities.split()[1], 16) == 0xA00404FB
+    assert ids.split()[:2] == ["0", "0"] or name == "outsider" or os.geteuid() != 0
+    assert ids.split()[1] != "0" or (name == "lab" and os.geteuid() == 0)
+    assert guest == files_of(lab.store.base(name), "/etc/hostname")[0]["/etc/hostname"].strip()
+    assert Path("/proc/sys/kernel/hostname").read_text() == host
+    no_trace_of(lab)
 
 
 def test_whatever_the_audit_says_fails_the_bake(lab):
