@@ -184,8 +184,11 @@ def lab(tmp_path_factory, default_base, repository):
         )
         origin = Origin.now(kind, "a test")
         store.publish(name, image, origin=origin, image_id=hash_file(image), tools={})
-    yield Lab(home, repository, store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIIMAGE_CACHE", str(store.root))
+        yield Lab(home, repository, store)
     server.shutdown()
+    server.server_close()
     shutil.rmtree(home)
 
 
@@ -514,7 +517,7 @@ def test_a_disk_that_fills_up(lab, tmp_path, name):
     (content / "bases").mkdir(parents=True)
     content.chmod(0o700)
     (content / "bases" / name).symlink_to(image.parent)
-    (content / "native").symlink_to(Store().root / "native")
+    (content / "native").symlink_to((lab.store.root / "native").resolve())
     place = tmp_path / "cache"
     place.mkdir()
     before = ["unshare", "--mount", "sh", "-c", script, "sh", str(size), str(place), str(content)]

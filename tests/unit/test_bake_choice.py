@@ -113,6 +113,14 @@ def test_root_needs_fuse_only_for_images_from_outside(machine):
     assert choose(trusted=False).name == "vm"
 
 
+def test_root_needs_user_namespaces_only_for_images_from_outside(machine):
+    machine.program("unshare", REFUSED)
+    assert choose(trusted=True).name == "chroot"
+    chosen = choose(trusted=False)
+    assert chosen.name == "vm"
+    assert "in a user namespace, which is not allowed here" in chosen.reason
+
+
 def test_a_machine_without_fuse_device(machine):
     machine.user()
     machine.no_fuse()
