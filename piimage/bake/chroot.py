@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import tempfile
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -73,7 +71,6 @@ class ChrootEngine:
             progress.step("installing in a chroot") as task,
             as_file(files("piimage.bake")) as ours,
             job.log.open("ab") as log,
-            ExitStack() as rooms,
         ):
             (job.scratch / "native.sh").write_bytes((ours / "native.sh").read_bytes())
             env = {
@@ -83,10 +80,8 @@ class ChrootEngine:
             }
             argv = [*self.prefix, "sh", str(ours / "chroot.sh")]
             if mount == "fuse" and os.geteuid() == 0:
-                argv = [*self.prefix, "sh", str(ours / "shifted.sh"), str(job.image)]
-                stage = rooms.enter_context(tempfile.TemporaryDirectory(prefix="piimage-"))
-                Path(stage).chmod(0o755)
-                env |= {"CHROOT": str(ours / "chroot.sh"), "STAGE": stage, "FIRST": str(_FIRST_ID)}
+                argv = [*self.prefix, "sh", str(ours / "shifted.sh")]
+                env |= {"CHROOT": str(ours / "chroot.sh"), "FIRST": str(_FIRST_ID)}
             with process(argv, env=env) as child:
                 assert child.stdout is not None  # noqa: S101 -- process() pipes it
                 follow(child.stdout, log, task)
@@ -120,8 +115,13 @@ class ChrootEngine:
             "DPKG": f"dpkg/{job.architecture}",
             "REPLACED": " ".join(path.name.partition("_")[0] for path in job.packages),
             "ENVIRONMENT": " ".join(shlex.quote(f"{k}={v}") for k, v in ENVIRONMENT.items()),
-            # The interpreter itself, since a venv may lie where only its owner comes.
-            "PYTHON": str(Path(sys.executable).resolve()),
+            "PYTHON": str(_python()),
             "PLACE": job.firmware_mount,
             "QEMU_CPU": namespace.CPUS[job.architecture],
         }
+
+
+def _python() -> Path:
+    """A python3 that everybody may run: the system's, since ours may lie where only its owner comes."""
+    system = Path("/usr/bin/python3")
+    return system if system.exists() else Path(sys.executable).resolve()
