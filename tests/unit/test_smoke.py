@@ -23,6 +23,7 @@ SSH = """\
 while :; do case $1 in -T) shift ;; -o) shift 2 ;; *) break ;; esac; done
 NODE=$1; shift; export NODE PIIMAGE_ROOT="$FAKE/root/$NODE"
 [ ! -e "$FAKE/down/$NODE" ] || { echo "ssh: connect to host $NODE port 22: No route to host" >&2; exit 255; }
+[ ! -e "$FAKE/denied/$NODE" ] || { echo "ada@$NODE: Permission denied (publickey)." >&2; exit 255; }
 [ ! -e "$FAKE/hangs/$NODE" ] || exec sleep 100
 exec sh -c "$*"
 """
@@ -338,6 +339,18 @@ def test_a_node_that_is_down_is_named_and_the_rest_goes_on(cluster, report):
     ]
     assert (found["mpi"]["ok"], found["mpi"]["ranks"]) == (True, 4)
     assert [(pair["from"], pair["to"]) for pair in found["pairs"]] == [(HEAD, "node2")]
+
+
+def test_a_node_that_lets_nobody_in_is_told_with_its_likely_cause(cluster, report):
+    cluster.mark("denied", "node1")
+
+    (said,) = report("--nodes")[1]["failures"]
+    assert said.startswith(
+        "node1: no answer over ssh (10.1.10.241): ada@node1: Permission denied (publickey)."
+    )
+    assert said.endswith(
+        f"; {USER} has another uid there than the home's owner, or not the cluster's key"
+    )
 
 
 def test_a_node_that_hangs_costs_no_more_than_the_limit(cluster, report):

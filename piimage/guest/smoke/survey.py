@@ -86,6 +86,8 @@ def _judged(
 ) -> list[Finding]:
     if answer.facts is None:
         words = f"no answer over ssh ({node.address}): {answer.why}"
+        if "Permission denied" in answer.why:  # sshd's StrictModes: it says no more to whoever asks
+            words += f"; {roster.user} has another uid there than the home's owner, or not the cluster's key"
         return [Finding("reachable", False, "an answer over ssh", answer.why, words)]
     reachable = Finding("reachable", True, "an answer over ssh", "an answer over ssh")
     found = judge(roster, node, answer.facts, head=head, clock=answer.clock, token=scratch.token)
