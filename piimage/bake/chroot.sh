@@ -7,8 +7,10 @@
 #   PACKAGES, SCRIPT      the directory of package files, the script to run
 #   NATIVE, TRIPLET, LOADER, DPKG, REPLACED   native tools or nothing (see native_copy.py); packages about to be replaced
 set -eu
-root=$WORK/root
+root=$(realpath "$WORK")/root
 mkdir -p "$root" "$WORK/run"
+# Whether a path of the guest's is in the guest: a link would lead out of it, as long as its root is not ours.
+inside() { [ "$(realpath -e "$root$1" 2>/dev/null)" = "$root$1" ]; }
 
 # 1. The file system, in place.
 case $MOUNT in
@@ -30,6 +32,12 @@ fuse)
 esac
 
 # 2. What a running system has around its root, none of it in the image.
+for directory in /dev /proc /run /tmp; do
+	if ! inside "$directory" || [ ! -d "$root$directory" ]; then
+		echo "the image has no directory $directory" >&2
+		exit 125
+	fi
+done
 mount -t tmpfs -o mode=755,nosuid,nodev run "$root/run"
 mount -t tmpfs -o mode=1777,nosuid,nodev tmp "$root/tmp"
 mount -t tmpfs -o mode=755,nosuid dev "$root/dev"
@@ -47,7 +55,7 @@ mkdir -p "$root/run/lock" "$root/run/piimage/packages"
 mount --bind "$PACKAGES" "$root/run/piimage/packages"
 mount -o remount,bind,ro "$root/run/piimage/packages"
 cp "$SCRIPT" "$root/run/piimage/script"
-[ -z "$FIRMWARE" ] || [ ! -d "$root$PLACE" ] || mount --bind "$FIRMWARE" "$root$PLACE"
+[ -z "$FIRMWARE" ] || ! inside "$PLACE" || mount --bind "$FIRMWARE" "$root$PLACE"
 
 # 3. Native tools, on PATH and over the guest's own programs: mounts, so that the image knows nothing of them.
 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -63,7 +71,8 @@ fi
 
 # 4. The script, without network, with nothing of this machine's name or environment, and with no way out: a /proc of
 # its own processes alone, where root can write nothing that is the machine's; the rest is inside.py's.
-name=$(cat "$root/etc/hostname" 2>/dev/null || echo localhost)
+name=localhost
+if inside /etc/hostname; then name=$(head -n 1 "$root/etc/hostname"); fi
 status=0
 unshare --mount --propagation private --net --uts --ipc --pid --fork --kill-child sh -euc '
 	hostname "$1" 2>/dev/null || :

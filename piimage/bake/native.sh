@@ -44,7 +44,7 @@ if [ -n "$version" ] && [ -x "$native/usr/bin/$version" ]; then
 	mkdir "$root/run/piimage/python"
 	for name in python3 "$version"; do ln -s "../native/usr/bin/$version" "$root/run/piimage/python/$name"; done
 	for name in py3compile py3clean; do
-		[ -f "$root/usr/bin/$name" ] || continue
+		inside "/usr/bin/$name" || continue
 		sed 's#"/usr/bin/python"#"/run/piimage/python/python"#' "$root/usr/bin/$name" >"$root/run/piimage/python/$name"
 		printf '#!/bin/sh\nPATH=/run/piimage/python:$PATH exec /run/piimage/python/python3 /run/piimage/python/%s "$@"\n' "$name" >"$tools/$name"
 		chmod 755 "$tools/$name"

@@ -66,9 +66,11 @@ exec >/opt/lab/said 2>&1
 ( uname -m; id -u; ls -d /run/systemd/system; cat /proc/sys/kernel/hostname; ls /sys/class/net ) || :
 """
 #: What root of a guest must not be able to do, one a line: a name, and a command that succeeds if it can.
+#: open_by_handle_at(2) is call 265 on arm64 and 304 on x86-64, as perl may be of either; a stale handle is one that was
+#: looked up.
 ESCAPES = r"""
 climb perl -e 'mkdir "/tmp/e"; chroot "/tmp/e" or exit 1; chdir ".." for 1..99; chroot "."; exit !-e "@MARKER@"'
-handle perl -e '$h = pack("Ii", 8, 1) . "x" x 8; exit(syscall(265, -100, $h, 0) < 0 && $! == 1)'
+handle perl -e '$h = pack("Ii", 8, 1) . "x" x 8; exit !grep { syscall($_, -100, $h, 0) >= 0 || $! == 116 } 265, 304'
 sysctl : >>/proc/sys/kernel/core_pattern
 sysrq : >>/proc/sysrq-trigger
 remount mount -o remount,rw /proc/sys
@@ -244,7 +246,7 @@ def test_packages_are_baked_and_the_machine_leaves_no_trace(lab, name):
     assert base.trusted == (name == "lab")
     made = lab.bake("lab-plain", "lab-service", base=name)
 
-    names = {"lab-common", "lab-plain", "lab-service", "pssh"}
+    names = {"lab-common", "lab-plain", "lab-service"}
     assert {
         k: v for k, v in made.facts.packages.items() if k not in base.facts.packages
     } == dict.fromkeys(names, "1.2-3")
