@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from piimage.bake.apt_root import configuration
+from piimage.bake import host_archive
 from piimage.bases import archive
 from piimage.errors import MissingToolError, ToolFailedError
 from piimage.run import require, run
@@ -33,9 +33,6 @@ _TOOLS = ("apt-get", "dpkg-deb", "depmod")
 _RECORD = "kernel.json"
 #: Part of the name in the cache: another number, another content.
 _VERSION = 1
-#: Where Debian keeps the keys of its archive, for apt and for tools such as mmdebstrap.
-_KEYS = (("/etc/apt", "trusted.gpg"), ("/etc/apt/trusted.gpg.d", "*"),
-         ("/usr/share/keyrings", "debian-archive-keyring.*"))  # fmt: skip
 _REAL = re.compile(r"\blinux-image-[0-9][^\s,(|]*")
 _VMLINUZ = re.compile(r"boot/vmlinuz-(?P<version>.+)")
 _MODULES = re.compile(r"(?:usr/)?(?P<path>lib/modules/[^/]+/.+)")
@@ -118,18 +115,7 @@ def _open(place: Path) -> Kernel | None:
 
 def _fetch(sources: list[str], root: Path) -> list[Path]:
     """The package files of kernel and busybox, fetched with a private root for apt in `root`."""
-    for name in ("preferences.d", "apt.conf.d", "trusted.gpg.d", "sources.list.d", "auth.conf.d"):
-        (root / "etc/apt" / name).mkdir(parents=True)
-    for name in ("var/lib/apt/lists/partial", "var/lib/dpkg", "var/cache/apt/archives/partial"):
-        (root / name).mkdir(parents=True)
-    (root / "var/lib/dpkg/status").touch()
-    (root / "etc/apt/sources.list").write_text("\n".join(sources) + "\n", encoding="utf-8")
-    for directory, pattern in _KEYS:
-        for key in sorted(Path(directory).glob(pattern)):
-            shutil.copyfile(key, root / "etc/apt/trusted.gpg.d" / key.name)
-    (root / "apt.conf").write_text(configuration(root, ARCHITECTURE, ()), encoding="utf-8")
-    env = {"APT_CONFIG": str(root / "apt.conf")}
-    run(["apt-get", "-q", "update"], env=env)
+    env = host_archive.update(sources, root, ARCHITECTURE)
     shown = run(["apt-cache", "--no-all-versions", "show", _KERNEL], env=env).text
     depends = next((x for x in shown.splitlines() if x.startswith("Depends:")), "")
     real = _REAL.search(depends)
