@@ -53,10 +53,11 @@ def _tree(home, prefix):
         '--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")),
     ]  # fmt: skip
+    release, *_ = archive.sources("trixie", "main")  # not its updates: nothing of them is wanted
     try:
         with Quiet().step("") as task:
             archive.mmdebstrap(
-                [*prefix, "mmdebstrap", *options, "trixie", str(root), *archive.sources("trixie", "main")],
+                [*prefix, "mmdebstrap", *options, "trixie", str(root), release],
                 env={"QEMU_CPU": namespace.CPUS["armhf"]}, log=home / "log", task=task,
             )  # fmt: skip
         run([*prefix, "sh", "-c", SETUP, "setup", root])

@@ -92,6 +92,8 @@ def start(tmp_path_factory, default_base):
                 repository=REPOSITORY, checkout=checkout, nobody=NOBODY, command=command
             )
             argv = ["unshare", "--user", "--mount", "--keep-caps", "sh", "-c", script]
+        # Whoever started the tests in the background has Ctrl-C ignored, and so would what they start.
+        argv = ["env", "--default-signal=INT", *argv]
         child = subprocess.Popen(
             argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )  # fmt: skip
