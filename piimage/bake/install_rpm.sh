@@ -12,7 +12,11 @@ run_rpm() {
 	! grep -q 'scriptlet failed' /run/piimage/rpm.log
 }
 
+# What RPM finds wrong, files aside: dependencies, and what packages look at themselves.
+look() { LC_ALL=C rpm --verify --all --nofiles 2>&1 || :; }
+
 keep
+look >/run/piimage/before
 
 #STEPS
 
@@ -21,5 +25,8 @@ rpmdb --verifydb
 for package in $installed; do
 	rpm --quiet --query "$package" || { say "$package is not installed"; exit 1; }
 done
+look >/run/piimage/after
+worse=$(grep -v -x -F -f /run/piimage/before /run/piimage/after) || worse=
+[ -z "$worse" ] || { echo "$worse"; say "rpm --verify finds packages that are not right"; exit 1; }
 say leaving nothing behind
 put_back

@@ -6,13 +6,17 @@ import functools
 import http.server
 import shutil
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
+from ext4_records import differences, records
 from rpm_repository import Repository
 
 from piimage.bake import baked, choice, engines, package_files, packaging
 from piimage.bake.engine import Job
+from piimage.bake.vm import VmEngine
+from piimage.bases.cache import Cache
 from piimage.bases.record import Origin
 from piimage.bases.store import Store
 from piimage.disk.ext4 import open_ext4
@@ -128,7 +132,7 @@ def layer_of(base, root, wanted, below=()):
     return packaging.archive(base, root, QUIET).resolve(wanted, below)
 
 
-def bake(store, base, layer):
+def bake(store, base, layer, engine=None):
     def fetch(packages, directory):
         root = directory / "archive"
         root.mkdir()
@@ -141,7 +145,7 @@ def bake(store, base, layer):
         files=lambda: package_files.ensure(
             layer.packages, cache=store, fetch=fetch, progress=QUIET
         ),
-        engine=lambda: engine_for(store, base),
+        engine=lambda: engine or engine_for(store, base),
         cache=store,
         progress=QUIET,
     )
@@ -197,6 +201,27 @@ def test_packages_are_baked_with_what_they_need(lab, resolve):
     above = resolve("lab-tools", below=[layer])
     assert [p.name for p in above.packages] == ["lab-tools"]
     assert bake(lab.store, made, above).facts.packages["lab-tools"] == "2:1.2-3"
+
+
+def test_both_engines_install_the_same(lab, resolve, tmp_path):
+    """As `test_engine_vm` has it for dpkg."""
+    layer = resolve("lab-mpi", "lab-tools")
+    began = time.time()
+    root = lab.base.facts.table.partition(lab.base.facts.mounts["/"]).start
+    before = records(lab.base.path, root)
+    found = []
+    for engine in (engine_for(lab.store, lab.base), VmEngine(cache=Store())):
+        store = Cache(tmp_path / engine.name)
+        made = bake(store, lab.base, layer, engine)
+        assert made.tools["engine"] == engine.name
+        found.append(records(made.path, root))
+
+    assert {
+        path for path in found[0].keys() ^ before.keys() if not path.startswith("/opt/lab")
+    } == set()
+    assert differences(*found, began).keys() <= {
+        "/usr/lib/sysimage/rpm/rpmdb.sqlite"
+    }  # when each was installed
 
 
 def test_a_layer_of_nothing_changes_nothing_but_its_name(lab, resolve):
