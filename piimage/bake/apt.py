@@ -52,7 +52,7 @@ class Apt:
         names = tuple(wanted)
         said = self._apt(["apt-get", "--simulate", "install", *names], check=False)
         if said.returncode != 0:
-            raise apt_errors.unresolved(said, wanted, self.base)
+            raise apt_errors.unresolved(said, wanted, self.base, self._names)
         events = [m for m in map(_EVENT.fullmatch, said.text.splitlines()) if m]
         records = self._records(events)
         native = self.base.facts.architecture
@@ -120,6 +120,10 @@ class Apt:
             records = self._show((p.name.partition(":")[0], p.version) for p in layer.packages)
             status = installed(status, records.values(), layer.removed)
         (self.root / STATUS).write_text(status, encoding="utf-8", errors="surrogateescape")
+
+    def _names(self, prefix: str) -> list[str]:
+        """Names in the archive that begin like this."""
+        return self._apt(["apt-cache", "pkgnames", prefix], check=False).text.split()
 
     def _apt(self, argv: Sequence[str], *, check: bool = True) -> Result:
         return run(argv, env=self._environment, check=check)

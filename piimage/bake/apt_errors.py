@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from piimage.errors import (
 from piimage.report import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from piimage.bases.record import Base
     from piimage.run import Result
@@ -33,19 +34,25 @@ _SIGNATURE = re.compile(
 )
 _HASH = re.compile(r"Hash Sum mismatch|unexpected size|Hashes of expected file", re.IGNORECASE)
 _LINES = 6
+#: How many letters of a mistyped name are taken to be right, so that not all of an archive's names are compared.
+_BEGINNING = 2
 
 
-def unresolved(said: Result, wanted: Mapping[str, str], base: Base) -> PiimageError:
-    """For `apt-get install` that found no answer."""
+def unresolved(
+    said: Result, wanted: Mapping[str, str], base: Base, names: Callable[[str], list[str]]
+) -> PiimageError:
+    """For `apt-get install` that found no answer; `names` gives the archive's names that begin in some way."""
     unknown = _UNKNOWN.search(said.stderr.decode(errors="replace"))
     if unknown:
         name = unknown["name"] or unknown["virtual"] or unknown["version"]
         what = f"there is no {shown(name)}"
         if unknown["virtual"]:
             what = f"{shown(name)} is only a virtual package"
+        close = difflib.get_close_matches(name, names(name[:_BEGINNING]), 1)
+        meant = f"did you mean {shown(close[0])}? else " if close else ""
         return ConfigError(
             f"{what} in the package archive of base `{base.name}`; {wanted.get(name, 'a profile')} asks for it",
-            hint="correct its name, or map it in profiles/packages/ beside cluster.yaml",
+            hint=f"{meant}correct its name, or map it in profiles/packages/ beside cluster.yaml",
         )
     words = _telling([*said.text.splitlines(), *said.stderr.decode(errors="replace").splitlines()])
     return ToolFailedError(

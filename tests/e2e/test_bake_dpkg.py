@@ -414,6 +414,7 @@ def test_a_package_that_does_not_exist(lab):
     assert caught.value.message == (
         "there is no `lab-plian` in the package archive of base `lab`; `packages` of role `head` asks for it"
     )
+    assert caught.value.hint.startswith("did you mean `lab-plain`?")
     assert lab.kept() == before
 
 

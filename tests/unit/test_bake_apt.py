@@ -225,6 +225,16 @@ def test_a_package_that_is_not_there(failing, said, words):
     assert "component `x` asks for it" in caught.value.message
 
 
+def test_a_mistyped_name_is_met_with_the_one_that_was_meant(failing, fake):
+    archive = failing(install="echo 'E: Unable to locate package opnempi-bin' >&2; exit 100")
+    fake("apt-cache", '[ "$*" = "pkgnames op" ] && printf "openmpi-bin\\nopenmpi-doc\\nopus\\n"')
+
+    with pytest.raises(ConfigError) as caught:
+        archive.resolve({"opnempi-bin": "component `x`"}, [])
+
+    assert caught.value.hint.startswith("did you mean `openmpi-bin`? else correct its name")
+
+
 def test_packages_that_do_not_go_together(failing):
     said = "E: Unable to correct problems, you have held broken packages."
     archive = failing(install=f'echo " foo : Depends: bar"; echo "{said}" >&2; exit 100')
