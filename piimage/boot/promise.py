@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from piimage import plan
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """`asked` are the plan's checks; `stale` is a sentence if `disk` is not what would be built now."""
+    """`asked` are the plan's checks; `stale` is a sentence if `disk` is not what would be built now.
+
+    `psk` is the key of the cluster's Wi-Fi in 64 hex digits, None where no node has any.
+    """
 
     disk: Disk
     asked: tuple[Check, ...]
     stale: str | None
+    psk: str | None = field(repr=False)
 
 
 def promised(
@@ -59,7 +63,9 @@ def promised(
         stale = (
             f"the {what} of `{node.name}` was built from another cluster.yaml than the present one"
         )
-    return Promise(disk=chosen, asked=(*variant.checks, *stamp.checks), stale=stale)
+    return Promise(
+        disk=chosen, asked=(*variant.checks, *stamp.checks), stale=stale, psk=secrets.psk
+    )
 
 
 def _base(cluster: Cluster, node: Node, store: Store, progress: Progress) -> Base:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from piimage.boot import card, machine, place, qemu, stage, steps, wiring
+from piimage.boot import access_point, card, machine, place, qemu, stage, steps, wiring
 from piimage.boot.machine import Machine
 from piimage.boot.qemu import SilentError
 from piimage.errors import RehearsalError
@@ -79,6 +79,8 @@ def _once(  # noqa: PLR0917 -- each is of a type of its own
     net = wiring.wire(stage_.cluster, stage_.node, *place.free_ports(1)) if virt else None
     parts = steps.parts(found, options.machine, record, scratch)
     argv = machine.argv(options.machine, parts, accel, options.memory, net)
+    if stage_.radio is not None:
+        argv += access_point.arguments(stage_.radio, scratch)
     messages = record.console.with_name(place.MESSAGES)
     nudge = None if virt else machine.NUDGE
     with qemu.start(argv, record.console, messages, nudge=nudge) as vm:
@@ -91,6 +93,7 @@ def _once(  # noqa: PLR0917 -- each is of a type of its own
             way = steps.access(stage_, net, record)
             with progress.step(f"asking {name} from inside"):
                 steps.ask(stage_, way, net, vm, record, baked_machine_id=found.machine_id)
+                steps.ask_radio(stage_, way, vm, record, patience=steps.patience(accel))
         if hold is not None:
             hold(way, vm)
         if net is not None and vm.running:

@@ -28,7 +28,7 @@ class Rehearsal:
 
     `artifact` is the image that was started, `stamp` what made it the node's, where it is a variant.
     `facts` is what the node said of itself (None where nobody logged in), `error` why it ended early,
-    `silent` how a first start stopped before this one.
+    `silent` how a first start stopped before this one, `access_point` what its Wi-Fi met.
     """
 
     cluster: str
@@ -47,6 +47,7 @@ class Rehearsal:
     error: str | None = None
     silent: str | None = None
     stamp: Path | None = None
+    access_point: str | None = None
 
     @property
     def failed(self) -> list[Finding]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage import emulator
-from piimage.boot import machine, place
+from piimage.boot import access_point, machine, place
 from piimage.boot.machine import Machine
 from piimage.boot.report import Rehearsal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from piimage.boot.access_point import Radio
     from piimage.boot.card import Card
     from piimage.boot.disk import Disk
     from piimage.cluster import Cluster, Node
@@ -40,7 +41,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Whose disk, what was promised, how to log in."""
+    """Whose disk, what was promised, how to log in; `radio` is what its Wi-Fi meets, None without a radio."""
 
     cluster: Cluster
     node: Node
@@ -49,6 +50,7 @@ class Stage:
     asked: tuple[Check, ...]
     progress: Progress
     options: Options = Options()
+    radio: Radio | None = None
 
 
 def accelerate(machine_: Machine, progress: Progress) -> Accel:
@@ -64,6 +66,8 @@ def begin(stage: Stage, found: Card, accel: Accel, home: Path) -> Rehearsal:
     """The record of a rehearsal that is about to start, whose files lie in `home`."""
     machine_ = stage.options.machine
     added = machine.additions(machine_, found.cmdline, accel)
+    if stage.radio is not None:
+        added += (access_point.TOKEN,)
     return Rehearsal(
         cluster=stage.cluster.name,
         node=stage.node.name,
@@ -76,4 +80,5 @@ def begin(stage: Stage, found: Card, accel: Accel, home: Path) -> Rehearsal:
         cmdline=" ".join([found.cmdline, *added]),
         additions=added,
         console=home / place.CONSOLE,
+        access_point=stage.radio.point.value if stage.radio else None,
     )

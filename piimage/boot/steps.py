@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from piimage.boot import card, checks, guest, machine, qemu
+from piimage.boot import card, checks, guest, machine, qemu, radio
 from piimage.boot.checks import Finding
 
 if TYPE_CHECKING:
@@ -95,6 +95,25 @@ def ask(
         wire=net,
         baked_machine_id=baked_machine_id,
         asked=asked,
+    )
+
+
+def ask_radio(stage: Stage, way: Access, vm: Vm, record: Rehearsal, *, patience: float) -> None:
+    """What became of the node's Wi-Fi, where a radio is rehearsed; else nothing. Raises `RehearsalError`."""
+    wifi = stage.cluster.wifi
+    if stage.radio is None or wifi is None:
+        return
+    found = radio.ask(
+        way,
+        vm,
+        stage.radio.point,
+        wait=radio.PATIENCE * patience,
+        reach=REACH * stage.options.crowd,
+    )
+    record.facts = {**(record.facts or {}), "radio": found}
+    gateway = stage.cluster.gateway
+    record.findings += radio.judge(
+        found, stage.radio, wifi, gateway=str(gateway) if gateway else None
     )
 
 

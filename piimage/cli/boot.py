@@ -13,7 +13,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from piimage.boot.access_point import AccessPoint
     from piimage.boot.guest import Access
+    from piimage.boot.machine import Machine
     from piimage.boot.qemu import Vm
     from piimage.boot.report import Rehearsal
     from piimage.boot.stage import Options, Stage
@@ -64,6 +66,13 @@ def boot(
             help="virt asks the node from inside; raspi3b sees whether the card boots a Pi 3.",
         ),
     ] = "virt",
+    access_point: Annotated[
+        str | None,
+        typer.Option(
+            metavar="right|wrong-passphrase|absent",
+            help="Give one node a radio, and what its Wi-Fi meets there. [default: no radio]",
+        ),
+    ] = None,
     disk_size: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Size of the card, such as 8G. [default: image + 1 GiB]"),
@@ -100,6 +109,7 @@ def boot(
 
     Example: piimage boot --all --smoke
     """
+    from piimage.boot.access_point import AccessPoint  # noqa: PLC0415 -- start-up time
     from piimage.boot.machine import Machine  # noqa: PLC0415 -- start-up time
     from piimage.boot.memory import DEFAULT  # noqa: PLC0415 -- start-up time
     from piimage.boot.stage import Options, accelerate  # noqa: PLC0415 -- start-up time
@@ -112,6 +122,9 @@ def boot(
         raise typer.BadParameter("name nodes with `--node`, or take all with `--all`")
     if machine not in list(Machine):
         raise typer.BadParameter(f"`{machine}` is not a machine; one of {', '.join(Machine)}")
+    if access_point not in (None, *AccessPoint):
+        words = ", ".join(AccessPoint)
+        raise typer.BadParameter(f"`{access_point}` is not an access point; one of {words}")
     progress = progress_for(json_output=json_output, quiet=quiet)
     cluster = load(source, progress)
     chosen = _chosen(cluster, node)
@@ -125,9 +138,14 @@ def boot(
     if len(chosen) == 1 and not all_nodes:
         if smoke or order or kill:
             raise typer.BadParameter("`--smoke`, `--order` and `--kill` are for several nodes")
-        played = stage(cluster, chosen[0], directory, progress, options)
+        point = None if access_point is None else AccessPoint(access_point)
+        if point is not None:
+            _has_wifi(cluster, chosen[0], options.machine)
+        played = stage(cluster, chosen[0], directory, progress, options, point=point)
         _alone(played, directory, keep=keep, json_output=json_output)
         return
+    if access_point is not None:
+        raise typer.BadParameter("`--access-point` is for one node: take one `--node`")
     if options.machine is not Machine.VIRT:
         raise typer.BadParameter(f"`{machine}` has no network for several nodes: take one `--node`")
     wanted = Wanted(
@@ -153,12 +171,29 @@ def _alone(played: Stage, directory: Path, *, keep: bool, json_output: bool) -> 
         _tell(result, report)
 
 
+def _has_wifi(cluster: Cluster, node: Node, machine: Machine) -> None:
+    """Raise `BadParameter` where an access point would meet nobody."""
+    if machine != "virt":
+        raise typer.BadParameter(f"`--access-point` needs `virt`: `{machine}` has no radio")
+    if cluster.wifi is None or not node.role.wifi:
+        raise typer.BadParameter(f"`{node.name}` has no Wi-Fi in cluster.yaml")
+
+
 def stage(
-    cluster: Cluster, node: Node, directory: Path, progress: Progress, options: Options
+    cluster: Cluster,
+    node: Node,
+    directory: Path,
+    progress: Progress,
+    options: Options,
+    *,
+    point: AccessPoint | None = None,
 ) -> Stage:
-    """What the rehearsal needs; raises `PiimageError` when the image or the state is not there."""
+    """What the rehearsal needs; raises `PiimageError` when the image or the state is not there.
+
+    With a `point` the node gets a radio, which takes a kit from the cache, or from the archive.
+    """
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
-    from piimage.boot import disk  # noqa: PLC0415 -- start-up time
+    from piimage.boot import access_point, disk, radio_kit  # noqa: PLC0415 -- start-up time
     from piimage.boot.promise import promised  # noqa: PLC0415 -- start-up time
     from piimage.boot.stage import Stage  # noqa: PLC0415 -- start-up time
     from piimage.errors import StateError  # noqa: PLC0415 -- start-up time
@@ -170,11 +205,11 @@ def stage(
             f"there is no state directory `{location(cluster.source)}`, whose key opens the node's door",
             hint="bring it here with `piimage state import FILE`",
         )
-    state = open_state(cluster, create=False)
+    state, store = open_state(cluster, create=False), Store(progress=progress)
     promise = promised(
         cluster,
         node,
-        store=Store(progress=progress),
+        store=store,
         state=state,
         env=os.environ,
         output=directory,
@@ -182,6 +217,10 @@ def stage(
     )
     if promise.stale:
         progress.warn(f"{promise.stale}; `piimage build --node {node.number}` makes it anew")
+    radio = None
+    if point is not None and cluster.wifi is not None and promise.psk is not None:
+        kit = radio_kit.ensure(store, progress)
+        radio = access_point.radio(kit, point, cluster.wifi, promise.psk, cluster.subnet)
     return Stage(
         cluster=cluster,
         node=node,
@@ -190,6 +229,7 @@ def stage(
         asked=promise.asked,
         progress=progress,
         options=options,
+        radio=radio,
     )
 
 

@@ -67,3 +67,30 @@ def test_sizes():
     ]  # fmt: skip
     with pytest.raises(typer.BadParameter):
         _bytes("8 apples")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--node", "1", "--access-point", "near"], "one of right, wrong-passphrase, absent"),
+        (["--all", "--access-point", "right"], "is for one node"),
+        (["--node", "1", "--node", "2", "--access-point", "right"], "is for one node"),
+        (["--node", "1", "--machine", "raspi3b", "--access-point", "right"], "has no radio"),
+    ],
+)
+def test_an_access_point_for_nobody_is_refused(source, words, said):
+    done = boot(source, *words)
+
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_an_access_point_for_a_node_without_wifi_is_refused(source):
+    text = source.read_text()
+    assert "worker: {} " in text
+    source.write_text(text.replace("worker: {} ", "worker: {wifi: false} "))
+
+    done = boot(source, "--node", "1", "--access-point", "right")
+
+    assert done.returncode == 2
+    assert "`node1` has no Wi-Fi" in done.stderr

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network
 
 import phony_facts
 import pytest
 from phony import BOOT_START
 
-from piimage.boot import qemu, rehearsal
+from piimage.boot import access_point, qemu, rehearsal
+from piimage.boot.access_point import AccessPoint
 from piimage.boot.disk import Disk
 from piimage.boot.machine import Machine
 from piimage.boot.stage import Options, Stage
+from piimage.cluster import SecretRef, Wifi
 from piimage.disk import fat
 from piimage.errors import MissingToolError
 from piimage.progress import Quiet
@@ -22,6 +25,7 @@ QEMU = """\
 # Finds the console's file in `file,id=console,path=...` and says what its turn wants.
 for word; do case $word in file,id=console,path=*) console=${word##*path=} ;; esac; done
 echo start >>%(turns)s
+printf '%%s\n' "$@" >%(turns)s.words
 [ "$(wc -l <%(turns)s)" -gt %(silent)d ] || { echo 'Starting a' >$console; exec sleep 60; }
 echo 'node0 login: ' >$console
 exec sleep 60
@@ -32,7 +36,7 @@ exec sleep 60
 def perform(phony, tmp_path, monkeypatch):
     """Rehearse node0 with a QEMU that stays silent for its first `silent` starts."""
 
-    def play(machine, silent):
+    def play(machine, silent, radio=None):
         files = {"vmlinuz": b"K", "initrd.img": b"I", "bcm2837-rpi-3-b.dtb": b"D"}
         fat.write_files(phony, BOOT_START, files)
         tools = tmp_path / "bin"
@@ -51,6 +55,7 @@ def perform(phony, tmp_path, monkeypatch):
         stage = Stage(
             cluster=cluster, node=cluster.nodes[0], disk=Disk(image=phony, build=None),
             state=State(tmp_path), asked=(), progress=Quiet(), options=Options(machine=machine, timeout=3),
+            radio=radio,
         )  # fmt: skip
         record = rehearsal.rehearse(stage, tmp_path / "dist")
         return record, len(turns.read_text().split())
@@ -90,3 +95,17 @@ def test_missing_tools_are_told_before_a_boot_of_minutes(perform, tmp_path, monk
 
     assert not (tmp_path / "turns").exists()
     assert not (tmp_path / "dist").exists()
+
+
+def test_a_radio_is_declared_and_attached(perform, tmp_path, monkeypatch):
+    wifi = Wifi(ssid="lab", country="IT", psk=SecretRef("hash", "ab" * 32))
+    kit, subnet = tmp_path / "kit.img", IPv4Network("10.1.10.0/24")
+    radio = access_point.radio(kit, AccessPoint.ABSENT, wifi, "ab" * 32, subnet)
+    record, _ = perform(Machine.VIRT, silent=9, radio=radio)
+
+    assert record.additions[-1] == "systemd.wants=a.service"
+    assert record.cmdline.endswith(" systemd.wants=a.service")
+    assert record.to_json()["access_point"] == "absent"
+    words = (tmp_path / "turns.words").read_text()
+    assert f"readonly=on,file={tmp_path / 'kit.img'}\n" in words
+    assert "name=opt/io.systemd.credentials/systemd.extra-unit.a.service,file=" in words
