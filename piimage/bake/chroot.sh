@@ -86,7 +86,8 @@ unshare --mount --propagation private --net --uts --ipc --pid --fork --kill-chil
 		[ ! -e "$1/proc/$place" ] || mount --bind /dev/null "$1/proc/$place"
 	done
 	exec "$PYTHON" -I "$INSIDE" "$@"
-' inside "$name" "$root" /usr/bin/env -i PATH="$path" $ENVIRONMENT /bin/sh /run/piimage/script </dev/null || status=$?
+' inside "$name" "$root" /usr/bin/env -i PATH="$path" \
+	QEMU_CPU="$QEMU_CPU" $ENVIRONMENT /bin/sh /run/piimage/script </dev/null || status=$?
 
 # 5. Out again: everything on the disk, and nothing mounted.
 sync -f "$root"
