@@ -131,7 +131,3 @@ def _unexpected(error: Exception) -> int:
         file=sys.stderr,
     )
     return ExitCode.FAILED
-
-
-if __name__ == "__main__":
-    main()

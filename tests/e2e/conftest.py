@@ -22,7 +22,7 @@ def piimage():
     """
 
     def run(*words, timeout=3600, cache=None):
-        argv = [sys.executable, "-m", "piimage.cli.main", *map(str, words)]
+        argv = [sys.executable, "-m", "piimage", *map(str, words)]
         env = {**os.environ, "PIIMAGE_CACHE": str(cache)} if cache else None
         done = subprocess.run(
             argv,

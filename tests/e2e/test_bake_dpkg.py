@@ -143,7 +143,7 @@ class Lab:
         return session.base(next(r for r in session.cluster.roles if r.name == "head"))
 
     def start(self, source: Path, *words: str, **options) -> subprocess.Popen:
-        argv = [sys.executable, "-m", "piimage.cli.main", "build", source, "--engine", "chroot"]
+        argv = [sys.executable, "-m", "piimage", "build", source, "--engine", "chroot"]
         return subprocess.Popen(
             [*options.pop("before", ()), *argv, "--node", "n0", *words],
             env={**os.environ, "PIIMAGE_CACHE": str(options.pop("cache", self.store.root))},

@@ -39,7 +39,7 @@ class Running:
 
     def __init__(self, place, *words):
         self.log = place / "stderr"
-        argv = [sys.executable, "-m", "piimage.cli.main", "boot", *map(str, words)]
+        argv = [sys.executable, "-m", "piimage", "boot", *map(str, words)]
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, cwd=REPOSITORY)
 

@@ -85,7 +85,7 @@ def start(tmp_path_factory, default_base):
     @contextmanager
     def run(*words):
         python = sys.executable.replace(str(REPOSITORY), str(checkout))
-        command = f"cd {home} && exec {python} -m piimage.cli.main {' '.join(words)}"
+        command = f"cd {home} && exec {python} -m piimage {' '.join(words)}"
         argv = ["sh", "-c", command]
         if os.geteuid() == 0:
             script = CONFINE.format(

@@ -144,9 +144,7 @@ def test_an_ordinary_user_builds(tmp_path, sample, default_base):
         shutil.copy(path, home)
     checkout = tmp_path / "checkout"
     checkout.mkdir()
-    command = (
-        f"exec {checkout}/.venv/bin/python -m piimage.cli.main build {home}/cluster.yaml --node 3"
-    )
+    command = f"exec {checkout}/.venv/bin/python -m piimage build {home}/cluster.yaml --node 3"
     if os.geteuid() == 0:
         subprocess.run(["chown", "-R", "65534:65534", home], check=True)
         for parent in (tmp_path, *tmp_path.parents):

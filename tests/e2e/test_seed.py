@@ -47,9 +47,7 @@ print(json.dumps(said))
 
 @pytest.fixture(scope="session")
 def base():
-    subprocess.run(
-        [sys.executable, "-m", "piimage.cli.main", "base", "make", "debian-13"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "piimage", "base", "make", "debian-13"], check=True)
     return Store().base("debian-13")
 
 

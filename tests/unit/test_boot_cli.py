@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def boot(*words):
-    argv = [sys.executable, "-m", "piimage.cli.main", "boot", *map(str, words)]
+    argv = [sys.executable, "-m", "piimage", "boot", *map(str, words)]
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
 
 

@@ -41,7 +41,7 @@ def settled(nodes=CLUSTER.nodes, **more):
 
 
 def boot(*words):
-    argv = [sys.executable, "-m", "piimage.cli.main", "boot", *map(str, words)]
+    argv = [sys.executable, "-m", "piimage", "boot", *map(str, words)]
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
 
 

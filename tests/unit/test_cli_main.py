@@ -250,7 +250,7 @@ def test_an_interrupt_while_the_program_is_still_being_imported(tmp_path):
 
 def test_a_reader_that_goes_away(tmp_path):
     """`piimage schema | head -n 1` is no failure worth a trace."""
-    script = f"{sys.executable} -m piimage.cli.main schema | head -c 1"
+    script = f"{sys.executable} -m piimage schema | head -c 1"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
 
     assert "Traceback" not in done.stderr

@@ -37,7 +37,7 @@ def ssh(source, tmp_path):
     tool.chmod(0o755)
 
     def run(*words):
-        argv = [sys.executable, "-m", "piimage.cli.main", "ssh", "-c", source, *words]
+        argv = [sys.executable, "-m", "piimage", "ssh", "-c", source, *words]
         env = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
         return subprocess.run(
             argv, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=env
