@@ -24,7 +24,7 @@ type: ## mypy --strict
 	$(BIN)/mypy
 
 unit: ## the fast tests: no root, no network, no appliance
-	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/cases
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/cases
 
 integration: ## tests with the libguestfs appliance
 	$(BIN)/pytest -q tests/integration

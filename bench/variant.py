@@ -42,7 +42,7 @@ from piimage.progress import Quiet
 from piimage.state import open_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from piimage.bases.record import Base
     from piimage.cluster import Cluster
@@ -86,9 +86,7 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.scratch) as name:
             place = Path(name)
             source = race.write(place)
-            _share_bases(
-                (self.base, *race.bases.values()), self.base.path.parents[2], place / "cache"
-            )
+            _share_bases(self.base, place / "cache")
             chosen = [word for node in race.nodes for word in ("--node", node)]
             argv = [sys.executable, "-m", "piimage", "build", "--locked", str(source), *chosen]
             environment = {**self.environment, "PIIMAGE_CACHE": str(place / "cache")}
@@ -163,13 +161,14 @@ def _commands(
             yield f"move {entry.source}:{path}"
 
 
-def _share_bases(bases: Iterable[Base], root: Path, cache: Path) -> None:
-    """Put bases of the cache `root`, baked or not, into another cache without copying their images."""
-    for base in bases:
-        home = cache / base.path.parent.relative_to(root)
+def _share_bases(base: Base, cache: Path) -> None:
+    """Put the base, and all that was baked, into another cache without copying their images."""
+    root = base.path.parents[2]
+    for directory in (base.path.parent, *(root / "baked").iterdir()):
+        home = cache / directory.relative_to(root)
         home.mkdir(parents=True, mode=0o700)
-        for path in base.path.parent.iterdir():
-            if path == base.path:
+        for path in directory.iterdir():
+            if path.suffix == base.path.suffix:
                 os.link(path, home / path.name)
             else:
                 shutil.copy2(path, home)
