@@ -1,7 +1,8 @@
 """Three nodes of one cluster.yaml, as `build --all` leaves them, on one wire: they find each other and compute,
 nobody touches the second NIC before the test does, and when the head dies the workers still switch off.
 
-All of it is one boot, since a boot is what takes the time.
+All of it is one boot, since a boot is what takes the time. Before the head dies, each thing that the smoke test is
+there to find is done to the cluster, found, and undone.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,79 @@ nodes: {count: 3, name: "n{n}"}
 """
 NODES = ["n0", "n1", "n2"]
 HELD = "running until Ctrl-C"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What root does to nodes and how it is undone, how sentences of the smoke test begin, and about whom they are."""
+
+    nodes: list[str]
+    made: str
+    undone: str
+    words: list[str]
+    blamed: list[str]
+    options: str = "--nodes"
+
+
+PARAMS = "/etc/openmpi/openmpi-mca-params.conf"
+#: A second network between the nodes: the wire itself under another name, for MPI to go astray on.
+SPARE = """
+set -e
+read -r _ wire _ address _ <<EOF
+$(ip -4 -o address show | grep -F ' 192.168.77.')
+EOF
+modprobe macvlan
+ip link add spare0 link "$wire" type macvlan mode bridge
+address=${address%/*}
+ip address add "10.77.7.${address##*.}/24" dev spare0
+ip link set spare0 up
+"""
+FAULTS = {
+    "wrong uid": Fault(
+        nodes=["n1"],
+        made="sed -i 's/^ada:x:1000:/ada:x:1777:/' /etc/passwd && chown -R 1777 /home/ada",
+        undone="sed -i 's/^ada:x:1777:/ada:x:1000:/' /etc/passwd && chown -R 1000 /home/ada",
+        words=["n1: user ada has uid 1777 and gid 1000, expected 1000 and 1000"],
+        blamed=["n1"],
+    ),
+    "wrong address in hosts": Fault(
+        nodes=["n2"],
+        made=r"sed -i 's/^192\.168\.77\.4\b/192.168.77.9/' /etc/hosts",
+        undone=r"sed -i 's/^192\.168\.77\.9\b/192.168.77.4/' /etc/hosts",
+        words=[
+            "n2: /etc/hosts differs from that of n0",
+            "n2: names lead to wrong addresses: `n1` to 192.168.77.9 (expected 192.168.77.4)",
+        ],
+        blamed=["n2"],
+    ),
+    "share not exported": Fault(
+        nodes=["n0"],
+        made="mv /etc/exports.d/piimage.exports /root/ && exportfs -ra",
+        undone="mv /root/piimage.exports /etc/exports.d/ && exportfs -ra",
+        # The others say that their mount cannot be used, that there is none, or that a file is not to be had:
+        # what their caches still hold decides.
+        words=["n0: /srv/cluster is not exported: nfs-server does not list it"],
+        blamed=NODES,
+    ),
+    "MPI on the wrong interface": Fault(
+        nodes=NODES,
+        made=f"{SPARE}sed -i 's|^btl_tcp_if_include = .*|btl_tcp_if_include = 10.77.7.0/24|' {PARAMS}",
+        undone="ip link delete spare0;"
+        f" sed -i 's|^btl_tcp_if_include = .*|btl_tcp_if_include = 192.168.77.0/28|' {PARAMS}",
+        words=[
+            *(
+                f"{node}: MPI is not held to the wire: {PARAMS} says"
+                " btl_tcp_if_include = 10.77.7.0/24, expected 192.168.77.0/28"
+                for node in NODES
+            ),
+            "MPI left the wire: spare0 of n0 ",
+        ],
+        blamed=NODES,
+        options="",
+    ),
+}
+#: Seconds for a part of the smoke test: three emulated nodes on two processors.
+PART = 300
 
 
 class Running:
@@ -87,16 +163,39 @@ def built(source):
     return source.parent / "dist" / "trio"
 
 
+def find(fault, ssh):
+    """Make a fault, run the smoke test, undo the fault: exit status, report, and seconds of the test."""
+    for node in fault.nodes:
+        assert ssh(node, f"sudo -n sh -c {shlex.quote(fault.made)}").returncode == 0
+    began = time.monotonic()
+    done = ssh("n0", f"piimage-smoke --json --limit {PART} {fault.options}")
+    took = time.monotonic() - began
+    for node in fault.nodes:
+        assert ssh(node, f"sudo -n sh -c {shlex.quote(fault.undone)}").returncode == 0
+    return done.returncode, json.loads(done.stdout), took
+
+
 @pytest.fixture(scope="module")
 def played(source, built, piimage):
-    """One rehearsal with everything in it: exit status, report, what ssh said, what was there before."""
+    """One rehearsal with everything in it: exit status, report, what ssh said, what was there before, faults."""
+
+    def ssh(node, command):
+        return piimage("ssh", "-c", source, node, command, timeout=4 * PART)
+
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*") if path.is_file()}
     running = Running(source.parent, source, "--all", "--smoke", "--kill", "n0", "--keep", "--json")
     running.wait_for(HELD, 2400)
-    at_keep = piimage("ssh", "-c", source, "n1", "uname", "-n", timeout=300)
-    running.interrupt()
+    at_keep = ssh("n1", "uname -n")
+    try:
+        faults = {name: find(fault, ssh) for name, fault in FAULTS.items()}
+        mended = json.loads(ssh("n0", "piimage-smoke --json --nodes").stdout)
+    finally:
+        running.interrupt()
     status, out = running.end()
-    return {"status": status, "report": json.loads(out), "ssh": at_keep, "before": before}
+    return {
+        "status": status, "report": json.loads(out), "ssh": at_keep, "before": before,
+        "faults": faults, "mended": mended,
+    }  # fmt: skip
 
 
 def test_everything_went_well(played):
@@ -144,6 +243,22 @@ def test_the_cluster_computes_over_the_wire_alone(played, built):
     assert json.loads((place / "smoke.json").read_bytes()) == smoke
     assert json.loads((place / "cluster.json").read_bytes()) == played["report"]
     assert "<svg" in (place / "smoke.html").read_text()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_smoke_test_says_what_is_wrong_and_where(played, name):
+    status, report, took = played["faults"][name]
+
+    sys.stderr.write(f"{name}: {took:.0f} s\n" + "".join(f"  {w}\n" for w in report["failures"]))
+    assert (status, report["ok"]) == (1, False)
+    for words in FAULTS[name].words:
+        assert [said for said in report["failures"] if said.startswith(words)]
+    assert [node["name"] for node in report["nodes"] if not node["ok"]] == FAULTS[name].blamed
+    assert took < PART
+
+
+def test_what_was_undone_is_no_longer_told(played):
+    assert (played["mended"]["failures"], played["mended"]["ok"]) == ([], True)
 
 
 def test_what_no_card_does_is_declared(played):
