@@ -24,7 +24,10 @@ type: ## mypy --strict
 	$(BIN)/mypy
 
 unit: ## the fast tests: no root, no network, no appliance
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/cases
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not processes" tests/unit tests/cases
+
+processes: ## unit tests that play whole programs: commands, clusters, machines
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m processes tests/unit
 
 integration: ## tests with the libguestfs appliance
 	$(BIN)/pytest -q tests/integration
@@ -32,7 +35,7 @@ integration: ## tests with the libguestfs appliance
 e2e: ## tests that build the default base, build images and start them in QEMU
 	$(BIN)/pytest -q tests/e2e
 
-checks: lint type unit
+checks: lint type unit processes
 	$(BIN)/pytest -q tests/integration tests/e2e
 
 test: setup-tests ## everything: lint, types and all tests
@@ -41,4 +44,4 @@ test: setup-tests ## everything: lint, types and all tests
 demo: setup ## make the default base and build node 3 of the sample cluster
 	@bash own.sh bash demo.sh
 
-.PHONY: help setup setup-tests lint type unit integration e2e checks test demo
+.PHONY: help setup setup-tests lint type unit processes integration e2e checks test demo

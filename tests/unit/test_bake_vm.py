@@ -30,6 +30,8 @@ from piimage.errors import (
 from piimage.facts import Filesystem, Partition
 from piimage.progress import Quiet
 
+pytestmark = pytest.mark.processes
+
 EXT4, VFAT = Filesystem(type="ext4"), Filesystem(type="vfat")
 ROOT = Partition(number=2, start=1 << 20, size=4 << 20, type="83", filesystem=EXT4)
 FIRMWARE = Partition(number=1, start=5 << 20, size=4 << 20, type="c", filesystem=VFAT)

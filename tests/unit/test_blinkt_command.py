@@ -15,6 +15,8 @@ import pytest
 from piimage.guest.blinkt import control, remote
 from piimage.guest.blinkt.health import Share
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,6 +12,8 @@ import typer
 
 from piimage.cli.boot import _bytes
 
+pytestmark = pytest.mark.processes
+
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -21,6 +21,8 @@ from piimage.cli.boot_cluster import Wanted, lines, settle
 from piimage.emulator import Accel
 from piimage.errors import PiimageError, RehearsalError
 
+pytestmark = pytest.mark.processes
+
 REPOSITORY = Path(__file__).parents[2]
 PLENTY = 60_000
 TCG = Accel("tcg", "cortex-a72")

@@ -24,6 +24,8 @@ from piimage.components.contribution import Check
 from piimage.emulator import Accel
 from piimage.errors import PiimageError, RehearsalError
 
+pytestmark = pytest.mark.processes
+
 REPOSITORY = Path(__file__).parents[2]
 TCG = Accel("tcg", "cortex-a72")
 

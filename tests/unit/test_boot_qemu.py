@@ -20,6 +20,8 @@ from piimage.emulator import clean
 from piimage.errors import MissingToolError, RehearsalError
 from piimage.progress import Quiet
 
+pytestmark = pytest.mark.processes
+
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -20,6 +20,8 @@ from piimage.errors import MissingToolError
 from piimage.progress import Quiet
 from piimage.state import State
 
+pytestmark = pytest.mark.processes
+
 QEMU = """\
 #!/bin/sh
 # Finds the console's file in `file,id=console,path=...` and says what its turn wants.

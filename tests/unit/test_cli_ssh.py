@@ -13,6 +13,8 @@ import pytest
 from piimage.boot import guest, place
 from piimage.resolve import load
 
+pytestmark = pytest.mark.processes
+
 REPOSITORY = Path(__file__).parents[2]
 
 

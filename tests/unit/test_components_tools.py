@@ -16,6 +16,8 @@ from piimage.cluster import Ssh
 from piimage.components import tools
 from piimage.delta import Directory, Symlink
 
+pytestmark = pytest.mark.processes
+
 GUEST = Path(__file__).parents[2] / "piimage/guest"
 SCRIPTS = sorted((GUEST / "bin").iterdir())
 EVERYTHING = {"genkeys", "resize", "restartall", "stopall", "testall", "testssh"}

@@ -14,6 +14,8 @@ from piimage.guest.smoke import main as smoke
 from piimage.guest.smoke import reach, roster
 from piimage.guest.smoke import report as reports
 
+pytestmark = pytest.mark.processes
+
 HERE = Path(__file__).parent
 HEAD = os.uname().nodename.partition(".")[0]
 NODES = {HEAD: "10.1.10.240", "node1": "10.1.10.241", "node2": "10.1.10.242"}

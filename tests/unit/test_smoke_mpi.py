@@ -19,7 +19,10 @@ GUEST = HERE.parents[1] / "piimage/guest/smoke"
 STRICT = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 NODES = [Node(f"node{n}", f"10.1.10.24{n}", n, "worker", 2) for n in range(3)]
 
-pytestmark = pytest.mark.skipif(shutil.which("mpicc") is None, reason="no mpicc: libopenmpi-dev")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(shutil.which("mpicc") is None, reason="no mpicc: libopenmpi-dev"),
+]
 
 
 @pytest.fixture(scope="module")
