@@ -8,12 +8,12 @@ set -eu
 stage=$WORK/stage
 mkdir "$stage"
 mount -t tmpfs -o mode=755,nosuid,nodev piimage "$stage"
-mkdir "$stage/work" "$stage/packages"
+mkdir "$stage/scratch" "$stage/packages"
 cp "$SCRIPT" "$stage/script"
 cp "$CHROOT" "$stage/chroot.sh"
 cp "$INSIDE" "$stage/inside.py"
-cp "$WORK/native.sh" "$stage/work/native.sh"
-chmod 644 "$stage"/*.sh "$stage"/*.py "$stage/script" "$stage/work/native.sh"
+cp "$WORK"/native.sh "$stage/scratch/native.sh"
+chmod 644 "$stage"/*.sh "$stage"/*.py "$stage/script" "$stage/scratch/native.sh"
 : >"$stage/image"
 mount --bind "$IMAGE" "$stage/image"
 chmod -R a+rX "$PACKAGES"
@@ -29,14 +29,14 @@ if [ -n "$FIRMWARE" ]; then
 	mount --bind "$FIRMWARE" "$stage/firmware"
 	chown -R "$FIRST:$FIRST" "$stage/firmware"
 fi
-chown "$FIRST:$FIRST" "$stage/image" "$stage/work"
+chown "$FIRST:$FIRST" "$stage/image" "$stage/scratch"
 mkfifo "$stage/made" "$stage/mapped"
 chmod 666 "$stage/made" "$stage/mapped"
 # Ours is the only mount namespace that sees this, so no directory of our own is needed, nor left by whoever is killed.
 mount --move "$stage" /mnt
 cd /
 
-export IMAGE=/mnt/image PACKAGES=/mnt/packages SCRIPT=/mnt/script INSIDE=/mnt/inside.py WORK=/mnt/work
+export IMAGE=/mnt/image PACKAGES=/mnt/packages SCRIPT=/mnt/script INSIDE=/mnt/inside.py WORK=/mnt/scratch
 export NATIVE="${NATIVE:+/mnt/native}" FIRMWARE="${FIRMWARE:+/mnt/firmware}"
 # The namespace is there before its ids are, and only from outside can it be given those.
 unshare --user --mount --propagation private --keep-caps sh -euc '
