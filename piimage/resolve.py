@@ -34,6 +34,7 @@ from piimage.spec.merge import Merged, merge
 from piimage.spec.paths import located
 from piimage.spec.pending import pending
 from piimage.spec.profiles import Shelf
+from piimage.spec.provenance import provenance
 from piimage.spec.seats import HEAD, Seat, seats, traits_of
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ DEFAULT_BASE = "debian-13"
 class Loaded:
     """A valid cluster, the warnings and notes about it, and where each field's value came from.
 
-    `provenance` maps fields such as `timezone` and `nodes[2].target` to `FILE:LINE`, to
+    `provenance` maps fields such as `users[0].uid` and `nodes[2].target` to `FILE:LINE`, to
     `profile KIND/NAME (...)` or to `default`. What a role settles stands under each node.
     """
 
@@ -116,12 +117,11 @@ def load(
     if spec is None or any(finding.severity is Severity.ERROR for finding in found):
         raise ConfigError(f"`{path}` has {summary(found) or '1 error'}", diagnostics=found)
     builder = _Resolver(spec, path, env, merged)
-    provenance = _provenance(spec, document, merged)
     notes = pending(spec, document, shelf)
     return Loaded(
         cluster=builder.cluster(),
         diagnostics=in_order([*found, *notes]),
-        provenance=MappingProxyType(provenance),
+        provenance=MappingProxyType(provenance(spec, document, merged)),
     )
 
 
@@ -268,23 +268,3 @@ class _Resolver:
         return Share(
             path=share.path, server=self.server(share), owner=owner, mode=int(share.mode, 8)
         )
-
-
-def _provenance(
-    spec: model.Spec, document: source.Document, merged: list[tuple[Seat, Merged]]
-) -> dict[str, str]:
-    """Where each value came from, by field."""
-    found: dict[str, str] = {}
-    for name in type(spec).model_fields:
-        span = document.keys.get((name,))
-        found[name] = f"{document.file}:{span.line + 1}" if span else "default"
-    for seat, traits in merged:
-        at = f"nodes[{seat.number}]"
-        for name in ("name", "role", "address", "mac", "board"):
-            path = seat.where(name)
-            line = document.span(path, key=True).line + 1
-            written = seat.entry is None or path != seat.path
-            found[f"{at}.{name}"] = f"{document.file}:{line}" if written else "default"
-        for name in ("base", "target", "wifi", "packages", "overlays", "cmdline", "config_txt"):
-            found[f"{at}.{name}"] = traits.origins.get(name, "default")
-    return found

@@ -114,8 +114,8 @@ def boot(
     from piimage.boot.memory import DEFAULT  # noqa: PLC0415 -- start-up time
     from piimage.boot.stage import Options, accelerate  # noqa: PLC0415 -- start-up time
     from piimage.cli.boot_cluster import Wanted, settle, together  # noqa: PLC0415 -- start-up time
-    from piimage.cli.build import _chosen  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import chosen as nodes_of  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
 
     if bool(node) == all_nodes:
@@ -127,7 +127,7 @@ def boot(
         raise typer.BadParameter(f"`{access_point}` is not an access point; one of {words}")
     progress = progress_for(json_output=json_output, quiet=quiet)
     cluster = load(source, progress)
-    chosen = _chosen(cluster, node)
+    chosen = nodes_of(cluster, node)
     directory = output or source.parent / "dist" / cluster.name
     options = Options(
         machine=Machine(machine),

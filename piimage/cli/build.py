@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from piimage.artifact import Format
     from piimage.build import BuildResult
-    from piimage.cluster import Cluster, Node
 
 
 def build(
@@ -69,7 +68,7 @@ def build(
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
     from piimage.build import Build  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
-    from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import chosen, load  # noqa: PLC0415 -- start-up time
     from piimage.errors import PiimageError  # noqa: PLC0415 -- start-up time
 
     if bool(node) == all_nodes:
@@ -80,7 +79,7 @@ def build(
         raise typer.BadParameter(f"`{engine}` is not an engine; one of {', '.join(ENGINES)}")
     progress = progress_for(json_output=json_output, quiet=quiet)
     cluster = load(source, progress)
-    nodes = _chosen(cluster, node)
+    nodes = chosen(cluster, node)
     directory = output or source.parent / "dist" / cluster.name
     if output is not None and output.exists() and not output.is_dir():
         raise PiimageError(f"`{output}` is not a directory")
@@ -97,25 +96,6 @@ def build(
         print(json.dumps(_as_json(result), indent=2))  # noqa: T201 -- cli prints
     else:
         _tell(result)
-
-
-def _chosen(cluster: Cluster, names: list[str] | None) -> list[Node]:
-    """The nodes that were asked for, in the cluster's order; raises `PiimageError` for one that is not there."""
-    from piimage.errors import ConfigError  # noqa: PLC0415 -- start-up time
-
-    if not names:
-        return list(cluster.nodes)
-    chosen = set()
-    for name in names:
-        try:
-            chosen.add(cluster.node(name))
-        except KeyError:
-            first, last = cluster.nodes[0].name, cluster.nodes[-1].name
-            raise ConfigError(
-                f"cluster `{cluster.name}` has no node `{name}`",
-                hint=f"it has {len(cluster.nodes)}: {first} to {last}, or 0 to {len(cluster.nodes) - 1}",
-            ) from None
-    return [node for node in cluster.nodes if node in chosen]
 
 
 def _tell(result: BuildResult) -> None:

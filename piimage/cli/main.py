@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piimage import __version__
-from piimage.cli import base, boot, build, doctor, lock, schema, ssh, state, validate
+from piimage.cli import (
+    base,
+    boot,
+    build,
+    doctor,
+    lock,
+    profile,
+    schema,
+    show,
+    ssh,
+    state,
+    validate,
+)
 from piimage.errors import ConfigError, ExitCode, PiimageError, WriteFailedError
 
 #: What full disks, quotas and file-size limits answer.
@@ -34,6 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(validate.validate)
+app.command()(show.show)
 app.command()(build.build)
 app.command()(lock.lock)
 app.command()(boot.boot)
@@ -41,6 +54,7 @@ app.command(context_settings={"allow_interspersed_args": False})(ssh.ssh)
 app.command()(doctor.doctor)
 app.add_typer(base.app, name="base")
 app.add_typer(state.app, name="state")
+app.add_typer(profile.app, name="profile")
 app.command()(schema.schema)
 
 

@@ -31,20 +31,19 @@ def ssh(
     `piimage boot --all --keep` leaves a cluster up for it. Example: piimage ssh node1 uptime
     """
     from piimage.boot import place  # noqa: PLC0415 -- start-up time
-    from piimage.cli.build import _chosen  # noqa: PLC0415 -- start-up time
-    from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import chosen, load  # noqa: PLC0415 -- start-up time
     from piimage.errors import PiimageError  # noqa: PLC0415 -- start-up time
     from piimage.progress import Quiet  # noqa: PLC0415 -- start-up time
     from piimage.run import become  # noqa: PLC0415 -- start-up time
 
     cluster = load(source, Quiet())
-    (chosen,) = _chosen(cluster, [node])
+    (wanted,) = chosen(cluster, [node])
     directory = output or source.parent / "dist" / cluster.name
-    home = place.directory(directory, chosen)
+    home = place.directory(directory, wanted)
     config = home / place.SSH_CONFIG
     if not place.in_use(home) or not config.is_file():
         raise PiimageError(
-            f"no rehearsal of `{chosen.name}` is running in `{directory}`",
+            f"no rehearsal of `{wanted.name}` is running in `{directory}`",
             hint="`piimage boot --all --keep` leaves the cluster up until Ctrl-C",
         )
-    become(["ssh", "-F", config, chosen.name, *(command or ())])
+    become(["ssh", "-F", config, wanted.name, *(command or ())])

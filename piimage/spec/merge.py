@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from piimage.spec.seats import Seat
     from piimage.spec.source import Document
 
-_SCALARS = ("base", "target", "wifi")
-_LISTS = ("packages", "overlays", "cmdline")
+SCALARS = ("base", "target", "wifi")
+#: `config_txt` lines are not compared one by one: `[all]` may rightly stand there twice.
+LISTS = ("packages", "overlays", "cmdline", "config_txt")
+_REPEATABLE = ("config_txt",)
 
 
 @dataclass(slots=True)
 class Merged:
-    """The traits of a node; `origins` maps a field to where its value (or last part) came from."""
+    """The traits of a node; `origins` maps a field to where its value came from.
+
+    A list has the origin of its last part, and its entries have theirs, as `packages[0]`.
+    """
 
     base: BaseRef | None = None
     target: str | None = None
@@ -39,22 +44,29 @@ class Merged:
     config_txt: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
 
-    def take(self, traits: Any, where: Callable[[str], str], skip: tuple[str, ...] = ()) -> None:  # noqa: ANN401 -- Traits, or the Spec, which has some of its fields
-        """Put a layer over what is there."""
+    def take(
+        self,
+        traits: Any,  # noqa: ANN401 -- Traits, or the Spec, which has some of its fields
+        where: Callable[[FieldPath], str],
+        skip: tuple[str, ...] = (),
+    ) -> None:
+        """Put a layer over what is there; `where` tells the origin of one of its fields."""
         written = [name for name in traits.model_fields_set if name not in skip]
-        for name in _SCALARS:
+        for name in SCALARS:
             if name in written and getattr(traits, name) is not None:
                 setattr(self, name, getattr(traits, name))
-                self.origins[name] = where(name)
-        for name in _LISTS:
+                self.origins[name] = where((name,))
+        for name in LISTS:
             if name in written and getattr(traits, name):
-                mine = getattr(self, name)
-                mine += [item for item in dict.fromkeys(getattr(traits, name)) if item not in mine]
-                self.origins[name] = where(name)
-        if "config_txt" in written and traits.config_txt:
-            # Lines are not compared one by one: `[all]` may rightly stand there twice.
-            self.config_txt += traits.config_txt
-            self.origins["config_txt"] = where("config_txt")
+                self.origins[name] = where((name,))
+                self._append(name, getattr(traits, name), where)
+
+    def _append(self, name: str, items: list[str], where: Callable[[FieldPath], str]) -> None:
+        mine = getattr(self, name)
+        for index, item in enumerate(items):
+            if name in _REPEATABLE or item not in mine:
+                self.origins[f"{name}[{len(mine)}]"] = where((name, index))
+                mine.append(item)
 
 
 def merge(spec: model.Spec, seat: Seat, shelf: Shelf, document: Document) -> Merged:
@@ -62,8 +74,8 @@ def merge(spec: model.Spec, seat: Seat, shelf: Shelf, document: Document) -> Mer
     merged = Merged()
     taken: set[tuple[str, str]] = set()
 
-    def in_file(path: FieldPath) -> Callable[[str], str]:
-        return lambda name: f"{document.file}:{document.span((*path, name), key=True).line + 1}"
+    def in_file(path: FieldPath) -> Callable[[FieldPath], str]:
+        return lambda name: f"{document.file}:{document.span((*path, *name), key=True).line + 1}"
 
     def profiles(names: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> None:
         for kind, name in names:
@@ -90,5 +102,5 @@ def merge(spec: model.Spec, seat: Seat, shelf: Shelf, document: Document) -> Mer
     return merged
 
 
-def _constant(label: str) -> Callable[[str], str]:
+def _constant(label: str) -> Callable[[FieldPath], str]:
     return lambda _name: label

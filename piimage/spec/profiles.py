@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROLE, BOARD = "role", "board"
+KINDS = (ROLE, BOARD)
 
 
 @dataclass(frozen=True, slots=True)
