@@ -19,6 +19,7 @@ from piimage.cli import (
     boot,
     build,
     doctor,
+    init,
     lock,
     profile,
     schema,
@@ -45,6 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(init.init)
 app.command()(validate.validate)
 app.command()(show.show)
 app.command()(build.build)
