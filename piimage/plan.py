@@ -37,6 +37,7 @@ from piimage.components import (
 )
 from piimage.components.textfile import encode
 from piimage.delta import Absent, Delta, Directory
+from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
@@ -204,7 +205,8 @@ def plan_stamp(  # noqa: PLR0917 -- each is of a type of its own
     )
     fat = _one(stamp.firmware for stamp in stamps)
     if own:
-        fat[firmware.CMDLINE] = _cmdline(facts, variant, own)
+        name = cmdline_path(facts).removeprefix(f"{facts.firmware}/")
+        fat[name] = _cmdline(facts, variant, own)
     build = _build_id(variant_id, filled, fat)
     instance = cloudinit.instance_id(cluster, node, build)
     filled[slots.META_DATA] = cloudinit.meta_data(node, instance)
@@ -231,7 +233,7 @@ def _one(parts: Any) -> dict[str, Any]:  # noqa: ANN401 -- mappings of several v
 
 
 def _cmdline(facts: Facts, variant: VariantPlan, own: Sequence[str]) -> bytes:
-    path = f"{facts.firmware}/{firmware.CMDLINE}"
+    path = cmdline_path(facts)
     entry = variant.delta.entries.get(path)
     content = getattr(entry, "content", None)
     text = content.decode(errors="surrogateescape") if content is not None else facts.text(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from piimage.disk import fat
 from piimage.disk.atomic import write_bytes
 from piimage.disk.slots import Patch, fill
+from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def disk_id(cluster: Cluster, node: str) -> bytes:
 
 def _names_partuuid(facts: Facts) -> bool:
     """Whether the base finds its partitions by PARTUUID: then first boot renews the signature, not we."""
-    return "PARTUUID=" in facts.text("/etc/fstab") + facts.text(f"{facts.firmware}/cmdline.txt")
+    return "PARTUUID=" in facts.text("/etc/fstab") + facts.text(cmdline_path(facts))
 
 
 def write_stamp(path: Path, made: NodeStamp) -> None:

@@ -36,6 +36,8 @@ from piimage.bases.units import VENDOR, read_units, unit_files
 from piimage.disk.ext4 import open_ext4
 from piimage.disk.fat import list_tree, read_files
 from piimage.disk.table import read_table
+from piimage.distros.firmware_config import CONFIG, prefix
+from piimage.distros.system import recognise
 from piimage.errors import ImageError, UnsupportedError
 from piimage.facts import Facts, FileFact
 from piimage.progress import Progress, Quiet
@@ -65,9 +67,11 @@ _WITHOUT_CONTENT = (
     ("/root", 2),
     ("/srv", 1),
     ("/usr/lib/piimage", 2),
+    ("/usr/lib/raspberrypi-sys-mods", 1),
     ("/usr/local", 1),
     ("/usr/share/keyrings", 1),
     ("/var/lib/AccountsService", 2),
+    ("/var/lib/NetworkManager", 1),
     ("/var/lib/cloud", 3),
     ("/var/lib/dbus", 1),
     ("/var/lib/systemd", 2),
@@ -85,7 +89,7 @@ def read_facts(image: Path, *, image_id: str, progress: Progress | None = None) 
     """The facts of the raw image at `image`, whose sha256 is `image_id`.
 
     Raises `ImageError` for an image that is damaged and `UnsupportedError` for one that piimage
-    cannot use; both say what was seen.
+    cannot use or does not know; both say what was seen.
     """
     with (progress or Quiet()).step("reading the facts of the image"):
         table = read_table(image)
@@ -97,14 +101,14 @@ def read_facts(image: Path, *, image_id: str, progress: Progress | None = None) 
         mounts = resolve_mounts(text, table, root)
         place = firmware_mount(mounts, firmware, text)
         units = read_units(tree.listing, tree.contents)
-        return Facts(
+        facts = Facts(
             image_id=image_id,
             os=_os_release(tree),
             architecture=architecture(tree.contents, tree.packages.architectures),
             table=table,
             mounts=mounts,
             firmware=place,
-            files=tree.files | _firmware_files(image, firmware, place),
+            files=_visible(tree.files, place) | _firmware_files(image, firmware, place),
             units=units,
             packages=tree.packages.versions,
             network_stack=network_stack(units, tree.packages.versions, tree.files),
@@ -115,6 +119,8 @@ def read_facts(image: Path, *, image_id: str, progress: Progress | None = None) 
             cloud_init=tree.packages.versions.get("cloud-init"),
             made=tree.made,
         )
+        recognise(facts)
+        return facts
 
 
 class _Tree:
@@ -184,12 +190,20 @@ def _os_release(tree: _Tree) -> OsRelease:
     raise UnsupportedError(f"/etc/os-release names no `ID`; it begins with {shown(first)}")
 
 
+def _visible(files: Mapping[str, FileFact], place: str) -> dict[str, FileFact]:
+    """The files of the root without what the firmware's partition hides when it is mounted at `place`."""
+    return {path: fact for path, fact in files.items() if not path.startswith(f"{place}/")}
+
+
 def _firmware_files(image: Path, partition: Partition, place: str) -> dict[str, FileFact]:
-    """Names in the root of the firmware's partition, text files with their content."""
+    """Names in the root of the firmware's partition and in its `os_prefix`, text files with their content."""
+    everything = list_tree(image, partition.start)
+    config = read_files(image, partition.start, [f"/{CONFIG}"], limit=MAX_CONTENT)
+    inside = "/" + prefix(_decode(config.get(f"/{CONFIG}", b""))).strip("/")
     listing = {
         path: fact
-        for path, fact in list_tree(image, partition.start).items()
-        if path.count("/") == 1
+        for path, fact in everything.items()
+        if path.rpartition("/")[0].casefold() in ("", inside.rstrip("/").casefold())
     }
     wanted = [p for p, f in listing.items() if f.kind == "file" and _is_text(p)]
     contents: Mapping[str, bytes] = read_files(image, partition.start, wanted, limit=MAX_CONTENT)
@@ -201,7 +215,7 @@ def _firmware_files(image: Path, partition: Partition, place: str) -> dict[str, 
 
 
 def _is_text(path: str) -> bool:
-    return _FIRMWARE_TEXT.fullmatch(path.lstrip("/")) is not None
+    return _FIRMWARE_TEXT.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def _decode(data: bytes) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from piimage.cli.console import human, progress_for
 from piimage.cli.table import aligned, room
+from piimage.distros.system import recognise
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def _summary(base: Base) -> dict[str, Any]:
         "origin": asdict(base.origin),
         "tools": dict(base.tools),
         "os": asdict(facts.os),
+        "system": recognise(facts).words,
         "architecture": facts.architecture,
         "table": asdict(facts.table),
         "mounts": dict(facts.mounts),
@@ -189,6 +191,7 @@ def _summary(base: Base) -> dict[str, Any]:
 
 def _print_base(base: Base) -> None:
     facts = base.facts
+    system = recognise(facts)  # Raspberry Pi OS for 64 bit calls itself Debian
     counts = Counter(
         "enabled" if unit.enabled else "masked" if unit.masked else "other"
         for unit in facts.units.values()
@@ -198,7 +201,7 @@ def _print_base(base: Base) -> None:
         ("id", base.id),
         ("image", f"{base.path} ({human(facts.table.size)})"),
         ("origin", f"{base.origin.kind} from {base.origin.source} at {base.origin.at}"),
-        ("system", facts.os.pretty or f"{facts.os.id} {facts.os.version_id}"),
+        ("system", system.words if system.kind == "raspios" else facts.os.pretty or system.words),
         ("architecture", facts.architecture),
         ("partitions", ", ".join(_partitions(base))),
         ("firmware", facts.firmware),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from piimage.components.textfile import encode, rewritten, with_newline
 from piimage.delta import File, Slot
+from piimage.distros.firmware_config import CONFIG, cmdline_path
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from piimage.delta import Entry
     from piimage.facts import Facts
 
-CMDLINE, CONFIG = "cmdline.txt", "config.txt"
 _HOOK = "/etc/kernel/postinst.d/z50-raspi-firmware"
 #: A slot: tokens of a single node must survive a kernel update too.
 HOOK_CMDLINE = "/etc/default/raspi-extra-cmdline"
@@ -70,7 +70,7 @@ def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
     """cmdline.txt and config.txt, where they change, and what the hook makes them from."""
     add, drop = tokens(parts), dropped(parts)
     found: dict[str, Entry] = {}
-    path = f"{facts.firmware}/{CMDLINE}"
+    path = cmdline_path(facts)
     text = facts.text(path)
     if (add or drop) and not text.split():
         raise ImageError(f"the base has no kernel command line at {path}")

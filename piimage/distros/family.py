@@ -5,11 +5,11 @@ Everything that an image says about itself is read from it (facts); this table h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from piimage.errors import UnsupportedError
+from piimage.distros.system import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,8 @@ DEBIAN = Family(
     chrony_conf="/etc/chrony/chrony.conf",
     chrony_confdir="/etc/chrony/conf.d",
 )
+#: Its GPIO devices belong to `dialout`; it has no group `gpio`.
+UBUNTU = replace(DEBIAN, groups={**_HARDWARE, "gpio": ("gpio", "dialout")})
 FEDORA = Family(
     name="fedora",
     admin_group="wheel",
@@ -70,16 +72,9 @@ FEDORA = Family(
     chrony_conf="/etc/chrony.conf",
     chrony_confdir="/etc/chrony.d",
 )
-_BY_ID = {"debian": DEBIAN, "raspbian": DEBIAN, "ubuntu": DEBIAN, "fedora": FEDORA}
+_BY_SYSTEM = {"debian": DEBIAN, "raspios": DEBIAN, "ubuntu": UBUNTU, "fedora": FEDORA}
 
 
 def family(facts: Facts) -> Family:
-    """The family that os-release names; raises `UnsupportedError` for an unknown one."""
-    for name in (facts.os.id, *facts.os.id_like):
-        if name in _BY_ID:
-            return _BY_ID[name]
-    raise UnsupportedError(
-        f"`{facts.os.pretty or facts.os.id}` is of no family that piimage knows:"
-        f" {', '.join(sorted(_BY_ID))}",
-        hint="use a base of one of these families",
-    )
+    """The family of the system that an image holds; raises `UnsupportedError` for an unknown one."""
+    return _BY_SYSTEM[recognise(facts).kind]

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from piimage.distros.family import family
+from piimage.distros.system import recognise
 from piimage.errors import ConfigError, UnsupportedError
 from piimage.report import Severity, shown
 from piimage.spec import source
@@ -52,9 +53,14 @@ def real_names(
 def levels(facts: Facts) -> tuple[str, ...]:
     """Names of the tables to ask, the first to ask first."""
     os: OsRelease = facts.os
-    release = f"{os.id}-{os.version_id}" if os.version_id else os.id
-    names = (release, os.id, *os.id_like, family(facts).name, "default")
-    return tuple(dict.fromkeys(names))
+    kind = recognise(facts).kind
+    system = (kind, os.id) if kind == "raspios" else (os.id,)
+    own = [
+        level
+        for name in dict.fromkeys(system)
+        for level in ((f"{name}-{os.version_id}", name) if os.version_id else (name,))
+    ]
+    return tuple(dict.fromkeys((*own, *os.id_like, family(facts).name, "default")))
 
 
 def _table(name: str, beside: Path | None) -> dict[str, tuple[str, ...]]:

@@ -237,3 +237,50 @@ def test_damage_anywhere_is_one_of_our_errors_or_none(phony, seed):
                 assert error.message  # noqa: PT017 -- any other exception is the failure
             for at, data in before.items():
                 os.pwrite(file.fileno(), data, at)
+
+
+def test_the_command_line_that_a_prefix_leads_to(tmp_path):
+    image = variant(
+        tmp_path,
+        boot={
+            "config.txt": b"[all]\nos_prefix=current/\n[tryboot]\nos_prefix=new/\n",
+            "current/cmdline.txt": b"root=LABEL=writable\n",
+            "new/cmdline.txt": b"root=LABEL=next\n",
+        },
+        root_size=12 << 20,
+    )
+
+    found = read_facts(image, image_id=ID)
+
+    assert found.text("/boot/firmware/current/cmdline.txt") == "root=LABEL=writable\n"
+    assert found.files["/boot/firmware/new"].kind == "dir"
+    assert not found.has("/boot/firmware/new/cmdline.txt")
+
+
+def test_what_a_mount_hides_is_not_seen(tmp_path):
+    image = variant(
+        tmp_path,
+        root={
+            "/etc/fstab": text("LABEL=rootfs / ext4 rw 0 1\nLABEL=bootfs /boot vfat rw 0 2\n"),
+            "/boot/cmdline.txt": text("a decoy below the mount\n"),
+            "/boot/hidden": text("x\n"),
+        },
+        root_size=12 << 20,
+    )
+
+    found = read_facts(image, image_id=ID)
+
+    assert found.firmware == "/boot"
+    assert "root=LABEL=rootfs" in found.text("/boot/cmdline.txt")
+    assert not found.has("/boot/hidden")
+
+
+def test_a_system_that_nobody_knows_is_refused_when_it_is_read(tmp_path):
+    image = variant(
+        tmp_path,
+        root={"/usr/lib/os-release": text("ID=arch\nPRETTY_NAME=Arch\n")},
+        root_size=12 << 20,
+    )
+
+    with pytest.raises(UnsupportedError, match="saw: os-release has `ID=arch`, `Arch`"):
+        read_facts(image, image_id=ID)

@@ -33,9 +33,15 @@ def table(tmp_path):
 
 def test_release_goes_before_distribution_before_family_before_default():
     assert levels(os("raspbian", "12", ("debian",))) == (
-        "raspbian-12", "raspbian", "debian", "default",
+        "raspios-12", "raspios", "raspbian-12", "raspbian", "debian", "default",
     )  # fmt: skip
     assert levels(os("debian")) == ("debian", "default")
+
+
+def test_raspberry_pi_os_has_tables_of_its_own_though_it_is_called_debian():
+    facts = replace(os("debian", "13"), rpi_issue="Raspberry Pi reference 2026-06-18\n")
+
+    assert levels(facts) == ("raspios-13", "raspios", "debian-13", "debian", "default")
 
 
 def test_each_level_answers_when_no_higher_one_does(table):
