@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from piimage.delta import Entry
     from piimage.facts import Facts
 
-DROP_IN = "/etc/cloud/cloud.cfg.d/99-zz-piimage.cfg"
+_FOLDER = "/etc/cloud/cloud.cfg.d"
+#: Of all files the one whose name sorts last has the last word, by bytes: `_` comes after `-`
+#: (cloud-init, util.read_conf_d). Raspberry Pi OS' own is called 99_raspberry-pi.cfg.
+_NAMES = ("99-zz-piimage.cfg", "99_zz-piimage.cfg", "zz-piimage.cfg", "~piimage.cfg")
 #: The list stays on one line: ds-identify reads it without a YAML parser. `seedfrom` and `fs_label`
 #: undo what vendors set (Raspberry Pi OS, Ubuntu); without a label no stick in a port can replace
 #: the seed. `ssh_genkeytypes`, `users` and `locale` stand here since the schemas of user-data (of
@@ -41,7 +44,33 @@ ssh_deletekeys: false
 ssh_genkeytypes: []
 syslog_fix_perms: ["root:root"]
 """
+_NO_NETWORK = "network: {config: disabled}\n"
 _KIB = 1024
+
+
+def drop_in(facts: Facts) -> str:
+    """The path of our settings: the first of our names that sorts after all that the base has."""
+    present = [
+        path.removeprefix(f"{_FOLDER}/")
+        for path in facts.files
+        if path.startswith(f"{_FOLDER}/") and path.endswith(".cfg")
+    ]
+    theirs = max((name for name in present if name not in _NAMES), default="")
+    name = next((name for name in _NAMES if name > theirs), None)
+    if name is None:
+        raise UnsupportedError(
+            f"the base has cloud-init settings in `{_FOLDER}/{theirs}`, after which no name of ours sorts"
+        )
+    return f"{_FOLDER}/{name}"
+
+
+def takes_network(facts: Facts) -> bool:
+    """Whether the seed's network-config is what configures the base; elsewhere `network` does it."""
+    return facts.network_stack == "netplan-networkd"
+
+
+def _settings(facts: Facts) -> str:
+    return _SETTINGS if takes_network(facts) else _SETTINGS + _NO_NETWORK
 
 
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
@@ -51,12 +80,13 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
             "the base has no cloud-init", hint="use a base with the package cloud-init"
         )
     entries: dict[str, Entry] = {
-        DROP_IN: File(_SETTINGS.encode()),
+        drop_in(facts): File(_settings(facts).encode()),
         slots.SEED: Directory(0o700),
         slots.USER_DATA: slots.user_data(cluster),
         slots.META_DATA: Slot(4 * _KIB),
-        slots.NETWORK: Slot(8 * _KIB),
     }
+    if takes_network(facts):
+        entries[slots.NETWORK] = Slot(8 * _KIB)
     return Contribution(
         delta=Delta.of("cloudinit", entries),
         checks=(
@@ -72,12 +102,13 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 def seed(user_data: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, bytes]:
     """The seed's slots without meta-data, which follows from the content of all others.
 
+    Without `network` there is no network-config: the base's network is then configured in other ways.
     The `network` key on top is what `cloud-init schema` wants; NoCloud takes it off (25.1, stages.py).
     """
-    return {
-        slots.USER_DATA: cloud_config(user_data),
-        slots.NETWORK: yaml_text({"network": network}).encode(),
-    }
+    filled = {slots.USER_DATA: cloud_config(user_data)}
+    if network:
+        filled[slots.NETWORK] = yaml_text({"network": network}).encode()
+    return filled
 
 
 def instance_id(cluster: Cluster, node: Node, build: str) -> str:

@@ -10,7 +10,7 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from piimage.components import network_netplan
+from piimage.components import network_dhcpcd, network_netplan, network_profiles
 from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.delta import Delta, File
 from piimage.errors import UnsupportedError
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from piimage.components.contribution import Secrets
     from piimage.facts import Facts
 
-_STACKS: Mapping[str, ModuleType] = MappingProxyType({"netplan-networkd": network_netplan})
+_STACKS: Mapping[str, ModuleType] = MappingProxyType(
+    {
+        "netplan-networkd": network_netplan,
+        "netplan-networkmanager": network_profiles,
+        "networkmanager": network_profiles,
+        "dhcpcd": network_dhcpcd,
+    }
+)
 
 #: The Wi-Fi radios of Pi 5, Pi 4 and Pi 3 / Zero 2 W as systemd-rfkill names their state files. No
 #: such file exists before the radio was first seen, so "every file there is" would be none.
@@ -36,8 +43,8 @@ def _stack(facts: Facts) -> ModuleType:
     except KeyError:
         raise UnsupportedError(
             f"the base manages its network with `{facts.network_stack or 'nothing known'}`,"
-            f" which is not supported yet: {', '.join(sorted(_STACKS))} is",
-            hint="use the base `debian-13`",
+            f" which is not supported: {', '.join(_STACKS)} are",
+            hint="use another base, such as `debian-13`",
         ) from None
 
 

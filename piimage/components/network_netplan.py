@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from piimage.components.contribution import Contribution, Stamp
+from piimage.components.network_names import WIRED, WIRELESS, passphrase
 from piimage.delta import Delta, File
-from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node, Role, Wifi
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from piimage.delta import Entry
     from piimage.facts import Facts
 
-#: The board's own NIC: `eth0` with net.ifnames=0 or the Pi's link files, `end0` by systemd's naming
-#: from 251.
-WIRED = ("eth0", "end0")
-WIRELESS = "wlan0"
-
+#: An older netplan refuses the whole file for a key that it does not know; the kernel command line has the
+#: country anyway. Release notes of netplan 0.105.
+_KNOWS_COUNTRIES = (0, 105)
 _WAIT_ONLINE = "systemd-networkd-wait-online.service"
 #: With every link optional there is nothing to wait for, and waiting for nothing takes two minutes.
 #: netplan's own condition says so too, but only from the second boot on.
@@ -49,13 +47,8 @@ def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp
     """The node's network-config; raises `PiimageError` when its Wi-Fi has no hashed passphrase."""
     network: dict[str, Any] = {"version": 2, "ethernets": _ethernets(node)}
     if cluster.wifi is not None and node.role.wifi:
-        if secrets.psk is None:
-            raise PiimageError(
-                f"node `{node.name}` has Wi-Fi, but there is no passphrase for"
-                f" `{cluster.wifi.ssid}`",
-                hint="set `network: {wifi: {psk: ...}}` to `file:`, `env:` or 64 hex digits",
-            )
-        network["wifis"] = {WIRELESS: _wifi(cluster.wifi, secrets.psk, facts)}
+        psk = passphrase(cluster.wifi, node, secrets)
+        network["wifis"] = {WIRELESS: _wifi(cluster.wifi, psk, facts)}
     return Stamp(network=network)
 
 
@@ -78,15 +71,17 @@ def _wifi(wifi: Wifi, psk: str, facts: Facts) -> dict[str, Any]:
     point: dict[str, Any] = {"password": psk}
     if wifi.hidden:
         point["hidden"] = True
-    return {
-        "dhcp4": True,
-        "optional": True,
-        "regulatory-domain": wifi.country,
-        "access-points": {_ssid(wifi.ssid, facts): point},
-    }
+    port = {"dhcp4": True, "optional": True, "access-points": {_ssid(wifi.ssid, facts): point}}
+    if _version(facts) >= _KNOWS_COUNTRIES:
+        port["regulatory-domain"] = wifi.country
+    return port
 
 
 def _ssid(ssid: str, facts: Facts) -> str:
     r"""The SSID for netplan, which from 1.0.1 on writes `P"..."`, where `\` escapes."""
-    version = re.match(r"(?:\d+:)?(\d+)", facts.packages.get("netplan.io", "1"))
-    return ssid.replace("\\", "\\\\") if version and int(version[1]) >= 1 else ssid
+    return ssid.replace("\\", "\\\\") if _version(facts) >= (1, 0) else ssid
+
+
+def _version(facts: Facts) -> tuple[int, int]:
+    found = re.match(r"(?:\d+:)?(\d+)(?:\.(\d+))?", facts.packages.get("netplan.io", ""))
+    return (int(found[1]), int(found[2] or 0)) if found else (1, 0)

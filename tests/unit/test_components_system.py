@@ -226,7 +226,7 @@ def test_graphical_needs_the_head_and_a_display_manager():
 
 
 def test_drop_in_is_read_the_same_by_ds_identify_and_by_yaml():
-    text = content(image(cloudinit), cloudinit.DROP_IN)
+    text = content(image(cloudinit), cloudinit.drop_in(phony.debian()))
     data = yaml.safe_load(text)
 
     assert text.startswith("datasource_list: [NoCloud, None]\n")
