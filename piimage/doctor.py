@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.bake import kernel
-from piimage.bake.choice import choose
+from piimage.bake.choice import ENGINES, choose
 from piimage.bases import namespace
+from piimage.boot import memory
 from piimage.disk import guestfs
 from piimage.emulator import PROGRAM, this_accelerator
 from piimage.errors import MissingToolError
-from piimage.run import PACKAGES, available
+from piimage.host import this_host
+from piimage.run import PACKAGES, available, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from piimage.bake.choice import Choice
     from piimage.bases.cache import Cache
     from piimage.emulator import Accel
+    from piimage.host import Host
 
 #: Programs that each purpose cannot do without; what only some ways of doing it need is asked for by name.
 TOOLS = {
@@ -30,6 +33,8 @@ TOOLS = {
     "bake": ("apt-get", "apt-cache", "apt-config", "dpkg-deb", "resize2fs"),
     "boot": (PROGRAM, "qemu-img", "setpriv", "ssh"),
 }  # fmt: skip
+#: Asked for by name where a way of doing it needs them.
+EXTRA = ("depmod", "fuse2fs", "newuidmap", "qemu-aarch64-static")
 #: Less than this is soon full: a base, its variants and images of some nodes.
 ENOUGH = 6 << 30
 _GUESTFS = "python3-guestfs"
@@ -38,9 +43,10 @@ _BOOT = Path("/boot")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lack:
-    """Something missing: `package` is Debian's, where there is one, and `cure` what else to do."""
+    """Something missing: a `program`, or a `package` by Debian's name, and `cure`: what else to do."""
 
     what: str
+    program: str | None = None
     package: str | None = None
     cure: str | None = None
 
@@ -63,10 +69,26 @@ class Purpose:
         return not self.lacks
 
 
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A way to install packages into an image, whether it works here, and why or why not."""
+
+    name: str
+    usable: bool
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """All that was looked at: `free` bytes for the cache, `kernel` the version of our own once it was fetched."""
+    """All that was looked at.
 
+    `free` bytes for the cache, `kernel` the version of our own once it was fetched, `programs` where each one is,
+    `engines` why each can bake or cannot.
+    """
+
+    host: Host
+    programs: Mapping[str, str | None]
+    engines: tuple[Engine, ...]
     purposes: tuple[Purpose, ...]
     engine: Choice | None
     accelerator: Accel
@@ -82,8 +104,22 @@ class Diagnosis:
     @property
     def packages(self) -> tuple[str, ...]:
         """Debian packages that bring what is missing."""
+        lacks = [lack for purpose in self.purposes for lack in purpose.lacks]
+        named = {lack.package for lack in lacks if lack.package}
+        return tuple(sorted({*named, *(PACKAGES.get(tool, tool) for tool in self.missing)}))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Programs that are not here and are needed."""
         lacks = (lack for purpose in self.purposes for lack in purpose.lacks)
-        return tuple(sorted({lack.package for lack in lacks if lack.package}))
+        return tuple(sorted({lack.program for lack in lacks if lack.program}))
+
+    @property
+    def install(self) -> str | None:
+        """The command of this distribution that brings what is missing; None if nothing is, or none is known."""
+        lacks = (lack for purpose in self.purposes for lack in purpose.lacks)
+        others = {lack.package for lack in lacks if lack.package}
+        return self.host.install(self.missing, others) if self.missing or others else None
 
 
 def examine(cache: Cache) -> Diagnosis:
@@ -98,9 +134,13 @@ def examine(cache: Cache) -> Diagnosis:
         _purpose("make a base", _foreign_trees, needed=False),  # others' images can be imported
         _purpose("build", _appliance),
         _purpose("bake", lambda: _engine(engine, trouble)),
-        _purpose("boot", lambda: (f"{accelerator.name}: {accelerator.reason}", ())),
+        _purpose("boot", lambda: _rehearsal(accelerator)),
     )
+    tools = sorted({tool for tools in (*TOOLS.values(), EXTRA) for tool in tools})
     return Diagnosis(
+        host=this_host(),
+        programs={tool: find(tool) if available(tool) else None for tool in tools},
+        engines=tuple(_tried(name, engine) for name in ENGINES if name != "auto"),
         purposes=purposes,
         engine=engine,
         accelerator=accelerator,
@@ -108,6 +148,26 @@ def examine(cache: Cache) -> Diagnosis:
         free=_free(cache.root),
         kernel=fetched.version if fetched else None,
     )
+
+
+def _tried(name: str, chosen: Choice | None) -> Engine:
+    """Whether an engine could be asked for by name."""
+    if chosen is not None and chosen.name == name:
+        return Engine(name, usable=True, reason=chosen.reason)
+    try:
+        choose(name)
+    except MissingToolError as error:
+        return Engine(name, usable=False, reason=error.message)
+    return Engine(name, usable=True, reason="works too")
+
+
+def _rehearsal(accelerator: Accel) -> tuple[str, Iterable[Lack]]:
+    """What runs the nodes, and how many of them at once."""
+    most = memory.most_nodes(memory.available(), emulated=accelerator.emulated)
+    nodes = f"{most} node{'s' * (most != 1)}"
+    if not most:
+        return "", (Lack(what="memory for a node", cure="end other programs"),)
+    return f"{accelerator.name}: {accelerator.reason}; memory for {nodes} at once", ()
 
 
 def _purpose(
@@ -121,7 +181,7 @@ def _purpose(
 
 
 def _program(tool: str) -> Lack:
-    return Lack(what=f"`{tool}`", package=PACKAGES.get(tool, tool))
+    return Lack(what=f"`{tool}`", program=tool)
 
 
 def _without(error: MissingToolError) -> Iterable[Lack]:

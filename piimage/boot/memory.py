@@ -50,6 +50,12 @@ def _group(proc: Path, cgroups: Path) -> int | None:
     return None
 
 
+def most_nodes(free: int, *, emulated: bool) -> int:
+    """How many machines fit at once, each with the least."""
+    each = LEAST + _QEMU + (_EMULATING if emulated else 0)
+    return max(0, (free - _SPARED) // each)
+
+
 def per_node(nodes: int, free: int, wanted: int | None, *, emulated: bool) -> int:
     """The memory of each of `nodes` machines; raises `PiimageError` with the figures when they do not fit."""
     overhead = _QEMU + (_EMULATING if emulated else 0)

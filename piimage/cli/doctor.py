@@ -15,6 +15,9 @@ _WIDTH = 14
 
 def doctor(
     *,
+    programs: Annotated[
+        bool, typer.Option("--programs", help="Also say of every program where it is.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what this machine can do, in which way and why, and what is missing.
@@ -29,33 +32,46 @@ def doctor(
     if json_output:
         print(json.dumps(_as_json(found), indent=2))  # noqa: T201 -- cli prints
     else:
-        _tell(found)
+        _tell(found, programs=programs)
     if not found.ok:
         raise typer.Exit(ExitCode.MISSING_TOOL)
 
 
-def _tell(found: Diagnosis) -> None:
+def _tell(found: Diagnosis, *, programs: bool) -> None:
     """One line for what can be done, one for each thing that is missing, and one command."""
     from piimage.cli.console import human  # noqa: PLC0415 -- start-up time
     from piimage.doctor import ENOUGH  # noqa: PLC0415 -- start-up time
 
+    _line("system", found.host.name)
     for purpose in found.purposes:
         _line(purpose.name, purpose.how if purpose.ok else "not here")
         for lack in purpose.lacks:
             cure = f" ({lack.cure})" if lack.cure else ""
             _line("", f"missing: {lack.what}{cure}")
+        if purpose.name == "bake":
+            _other_engines(found)
     _line(
         "own kernel",
         f"Linux {found.kernel}" if found.kernel else "fetched when the engine `vm` is first used",
     )
     little = ", soon full" if found.free < ENOUGH else ""
     _line("cache", f"{found.cache}, {human(found.free)} free{little}")
-    if found.packages:
-        print(f"next: `{_install(found)}`")  # noqa: T201 -- cli prints
+    here = [path for path in found.programs.values() if path]
+    _line("programs", f"{len(here)} of {len(found.programs)} are here")
+    if programs:
+        for name, path in found.programs.items():
+            _line("", f"{name}: {path or 'not here'}")
+    if found.install:
+        print(f"next: `{found.install}`")  # noqa: T201 -- cli prints
+    elif found.packages:
+        print(f"next: install what Debian has in: {' '.join(found.packages)}")  # noqa: T201 -- cli prints
 
 
-def _install(found: Diagnosis) -> str:
-    return f"sudo apt-get install {' '.join(found.packages)}"
+def _other_engines(found: Diagnosis) -> None:
+    """What `--engine` may say besides, or why not."""
+    for engine in found.engines:
+        if found.engine is not None and engine.name != found.engine.name:
+            _line("", f"{engine.name}: {engine.reason}")
 
 
 def _line(name: str, text: str) -> None:
@@ -68,10 +84,14 @@ def _as_json(found: Diagnosis) -> dict[str, Any]:
     engine = found.engine
     return {
         "ok": found.ok,
+        "system": asdict(found.host),
         "purposes": [{**asdict(purpose), "ok": purpose.ok} for purpose in found.purposes],
         "engine": {"name": engine.name, "reason": engine.reason} if engine else None,
+        "engines": [asdict(each) for each in found.engines],
         "accelerator": asdict(found.accelerator),
         "kernel": found.kernel,
         "cache": {"path": str(found.cache), "free": found.free},
-        "install": _install(found) if found.packages else None,
+        "programs": dict(found.programs),
+        "packages": list(found.packages),
+        "install": found.install,
     }

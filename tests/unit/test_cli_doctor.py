@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
 
-from piimage import doctor
+from piimage import doctor, host
 from piimage.bake import choice
 from piimage.bases import namespace
 from piimage.cli.main import main
@@ -27,6 +29,9 @@ def machine(tmp_path, monkeypatch, capsys):
     boot = tmp_path / "boot"
     boot.mkdir()
     (boot / "vmlinuz-6.1-test").touch()
+    release = tmp_path / "os-release"
+    release.write_text('ID=debian\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
+    monkeypatch.setattr(host, "_OS_RELEASE", (release,))
     monkeypatch.setenv("PATH", str(directory))
     monkeypatch.setenv("PIIMAGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("piimage.run._SBIN", ())
@@ -52,7 +57,7 @@ def machine(tmp_path, monkeypatch, capsys):
                 main()
             return caught.value.code, capsys.readouterr().out
 
-    Machine.boot = boot
+    Machine.boot, Machine.release, Machine.place = boot, release, directory
     Machine.cache = tmp_path / "cache"
     for tool in ALL:
         Machine().program(tool)
@@ -96,7 +101,7 @@ def test_one_command_brings_all(machine):
     machine.without("ssh", "mmdebstrap", "qemu-system-aarch64")
     _, said = machine.run()
     last = said.splitlines()[-1]
-    assert last == "next: `sudo apt-get install mmdebstrap openssh-client qemu-system-arm`"
+    assert last == "next: `apt-get install mmdebstrap openssh-client qemu-system-arm`"
 
 
 def test_without_binfmt_the_vm_bakes_and_that_is_well(machine):
@@ -118,7 +123,12 @@ def test_neither_chroot_nor_vm(machine):
     assert code == 3
     assert found["engine"] is None
     bake = next(p for p in found["purposes"] if p["name"] == "bake")
-    assert {lack["package"] for lack in bake["lacks"]} == {"qemu-user-static", "qemu-system-arm"}
+    assert {lack["program"] for lack in bake["lacks"]} == {
+        "qemu-aarch64-static",
+        "qemu-system-aarch64",
+    }
+    assert {"qemu-user-static", "qemu-system-arm"} <= set(found["packages"])
+    assert [engine["usable"] for engine in found["engines"]] == [False, False]
 
 
 def test_no_guestfs(machine, monkeypatch):
@@ -156,3 +166,88 @@ def test_little_room_is_said(machine, monkeypatch):
     code, said = machine.run()
     assert code == 0
     assert "1.0 GiB free, soon full" in said
+
+
+@pytest.mark.parametrize(
+    ("release", "command"),
+    [
+        ("ID=ubuntu\nID_LIKE=debian\n", "apt-get install fdisk openssh-client python3-guestfs"),
+        ("ID=raspbian\nID_LIKE='debian'\n", "apt-get install fdisk openssh-client python3-guestfs"),
+        ("ID=fedora\n", "dnf install /usr/bin/ssh /usr/sbin/sfdisk python3-libguestfs"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n',
+         "dnf install /usr/bin/ssh /usr/sbin/sfdisk python3-libguestfs"),
+    ],
+)  # fmt: skip
+def test_the_command_is_that_of_the_distribution(machine, monkeypatch, release, command):
+    machine.release.write_text(release)
+    machine.without("ssh", "sfdisk")
+    monkeypatch.setattr("piimage.disk.guestfs.installed", lambda: False)
+
+    assert machine.run()[1].splitlines()[-1] == f"next: `{command}`"
+
+
+@pytest.mark.parametrize("release", ["ID=arch\nPRETTY_NAME='Arch Linux'\n", "", "nonsense\n'"])
+def test_a_distribution_that_we_do_not_know(machine, release):
+    machine.release.write_text(release)
+    machine.without("ssh")
+
+    code, said = machine.run()
+
+    assert code == 3
+    assert said.splitlines()[-1] == "next: install what Debian has in: openssh-client"
+    assert json.loads(machine.run("--json")[1])["install"] is None
+
+
+def test_an_ordinary_user_is_told_to_use_sudo(machine, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    machine.without("ssh")
+
+    assert machine.run()[1].splitlines()[-1] == "next: `sudo apt-get install openssh-client`"
+
+
+def test_the_system_and_every_program(machine):
+    machine.without("fuse2fs")  # root needs it for images from outside alone
+
+    code, said = machine.run("--programs")
+
+    assert code == 0
+    assert said.startswith("system        Debian GNU/Linux 12 (bookworm)\n")
+    assert f"programs      {len(ALL) - 1} of {len(ALL)} are here\n" in said
+    assert f"{'':14}fuse2fs: not here\n" in said
+    assert f"{'':14}ssh: {machine.place}/ssh\n" in said
+
+
+def test_the_engine_that_was_not_chosen_is_told_too(machine):
+    assert f"{'':14}vm: works too\n" in machine.run()[1]
+
+    machine.without("depmod")
+
+    code, said = machine.run()
+    assert code == 0
+    assert f"{'':14}vm: `depmod` is not installed\n" in said
+
+
+def test_memory_decides_how_many_nodes_boot(machine, monkeypatch):
+    monkeypatch.setattr("piimage.boot.memory.available", lambda: 512 + 3 * (512 + 64 + 256))
+    assert "memory for 3 nodes at once" in machine.run()[1]
+
+    monkeypatch.setattr("piimage.boot.memory.available", lambda: 600)
+    code, said = machine.run()
+    assert code == 3
+    assert "missing: memory for a node (end other programs)" in said
+
+
+@pytest.mark.processes
+def test_this_very_machine_with_its_tools_taken_away(tmp_path):
+    """A real process and a real PATH; what lies in sbin directories is found without it."""
+    environment = {**os.environ, "PATH": str(tmp_path), "PIIMAGE_CACHE": str(tmp_path / "cache")}
+    argv = [sys.executable, "-m", "piimage", "doctor", "--json"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+
+    found = json.loads(done.stdout)
+    assert done.returncode == 3, done.stderr
+    assert found["ok"] is False
+    assert found["engine"] is None
+    assert found["programs"]["qemu-img"] is None
+    assert {"mmdebstrap", "qemu-utils", "qemu-system-arm", "mtools"} <= set(found["packages"])
+    assert list(tmp_path.iterdir()) == []
