@@ -1,0 +1,1 @@
+"""Cards: which device may be written, what goes on it, and that it is there."""

@@ -1,0 +1,166 @@
+"""What goes on a card: an image, the sectors that make it one node, and the blocks that matter.
+
+Which blocks matter is what the file systems have allocated, the stamp included. Holes of the image file say
+nothing: an allocated block of zeros is a hole after many a copy, and a card keeps its old bytes there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from bisect import bisect_left
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from piimage.disk import fat
+from piimage.disk.bmap import mapped_ranges
+from piimage.disk.table import read_table
+from piimage.errors import ImageError
+from piimage.flash.ranges import Range, pieces, rounded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from piimage.disk.slots import Patch
+    from piimage.facts import PartitionTable
+
+BLOCK = 4096
+#: The head is what is written last: up to the first partition, and at most this.
+_HEAD = 1 << 20
+#: Blocks of the image that its fingerprint is made of.
+_SAMPLES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """An image under `patches`: `size` in bytes, `needed` in whole blocks of 4096 bytes, in order.
+
+    `head` is where the part ends that is written last. `fingerprint` tells payloads apart, by their map, their
+    patches and samples of the image.
+    """
+
+    image: Path
+    size: int
+    table: PartitionTable
+    patches: tuple[Patch, ...] = field(repr=False)
+    needed: tuple[Range, ...] = field(repr=False)
+    head: int
+    fingerprint: str
+
+    def place(self, offset: int) -> str:
+        """Where byte `offset` lies, in words: `partition 2, ext4 rootfs`."""
+        for partition in self.table.partitions:
+            if partition.start <= offset < partition.start + partition.size:
+                system = partition.filesystem
+                words = f"{system.type} {system.label}".strip() if system else ""
+                name = f"partition {partition.number}"
+                return f"{name}, {words}" if words else name
+        return "before the first partition" if offset < self.first else "behind the partitions"
+
+    @property
+    def first(self) -> int:
+        """Byte at which the first partition begins."""
+        return min(partition.start for partition in self.table.partitions)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Open the image; raises `ImageError` if that fails. Several threads may read through one reader."""
+        try:
+            fd = os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            words = (error.strerror or str(error)).lower()
+            raise ImageError(f"cannot read `{self.image}`: {words}") from error
+        try:
+            yield Reader(fd, self)
+        finally:
+            os.close(fd)
+
+
+class Reader:
+    """Reads a payload: the image's bytes with the patches over them, zeros behind its end."""
+
+    def __init__(self, fd: int, payload: Payload) -> None:
+        self._fd, self._name, self._size = fd, payload.image.name, payload.size
+        self._patches = sorted(payload.patches, key=lambda patch: patch.offset)
+        self._ends = [patch.offset + len(patch.data) for patch in self._patches]
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` with what belongs at byte `offset`; raises `ImageError` if the image cannot be read."""
+        end = offset + len(view)
+        inside = max(0, min(end, self._size) - offset)
+        done = 0
+        try:
+            while done < inside:
+                count = os.preadv(self._fd, [view[done:inside]], offset + done)
+                if not count:
+                    raise ImageError(f"`{self._name}` became shorter while it was being read")
+                done += count
+        except OSError as error:
+            words = (error.strerror or str(error)).lower()
+            raise ImageError(f"cannot read `{self._name}`: {words}") from error
+        view[inside:] = bytes(len(view) - inside)
+        # Patches do not overlap, so their ends are in order too.
+        for patch in self._patches[bisect_left(self._ends, offset + 1) :]:
+            if patch.offset >= end:
+                break
+            first, last = max(offset, patch.offset), min(end, patch.offset + len(patch.data))
+            view[first - offset : last - offset] = patch.data[
+                first - patch.offset : last - patch.offset
+            ]
+
+
+def open_payload(
+    image: Path,
+    patches: Sequence[Patch] = (),
+    *,
+    also: Sequence[Range] = (),
+    full: bool = False,
+) -> Payload:
+    """The payload of a raw image; `also` are further ranges to write, `full` means every byte.
+
+    Raises `ImageError` for an image whose table or file systems we cannot read.
+    """
+    table = read_table(image)
+    for patch in patches:
+        if patch.offset < 0 or patch.offset + len(patch.data) > table.size:
+            raise ImageError(f"a patch at byte {patch.offset} lies outside `{image.name}`")
+    ranges = [(0, table.size)] if full else _needed(image, table, patches)
+    end = -(-table.size // BLOCK) * BLOCK
+    needed = tuple(rounded([*ranges, *also], BLOCK, end))
+    first = min(partition.start for partition in table.partitions)
+    return Payload(
+        image=image,
+        size=table.size,
+        table=table,
+        patches=tuple(patches),
+        needed=needed,
+        head=max(BLOCK, min(first, _HEAD) // BLOCK * BLOCK),
+        fingerprint=_fingerprint(image, table.size, patches, needed),
+    )
+
+
+def _needed(image: Path, table: PartitionTable, patches: Sequence[Patch]) -> list[Range]:
+    """What the image has in use, and what it has in use once the patches are in: a stamp adds files to the FAT."""
+    ranges = mapped_ranges(image, table)
+    ranges += [(patch.offset, len(patch.data)) for patch in patches]
+    for partition in table.partitions:
+        if patches and partition.filesystem and partition.filesystem.type == "vfat":
+            with fat.open_fat(image, partition.start, patches) as volume:
+                ranges += [
+                    (partition.start + start, length) for start, length in volume.allocated()
+                ]
+    return ranges
+
+
+def _fingerprint(image: Path, size: int, patches: Sequence[Patch], needed: Sequence[Range]) -> str:
+    hasher = hashlib.sha256(repr((size, needed)).encode())
+    for patch in patches:
+        hasher.update(b"%d %d\n" % (patch.offset, len(patch.data)))
+        hasher.update(patch.data)
+    blocks = [start for start, _ in pieces(needed, 16 * BLOCK)]
+    with image.open("rb", buffering=0) as file:
+        for start in blocks[:: max(1, len(blocks) // _SAMPLES)]:
+            hasher.update(os.pread(file.fileno(), BLOCK, start))
+    return hasher.hexdigest()

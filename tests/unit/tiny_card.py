@@ -1,0 +1,74 @@
+"""A whole image of five megabytes: MBR, FAT firmware partition, ext4 root; and cards full of old bytes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from phony import _tool
+
+from piimage.disk import ext4, fat
+from piimage.disk.slots import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MIB = 1 << 20
+BOOT, BOOT_SIZE = MIB, MIB
+ROOT, ROOT_SIZE = 2 * MIB, 3 * MIB
+SIZE = ROOT + ROOT_SIZE
+SLOT, ZEROS = "/slot", "/zeros"
+
+
+def make_tiny(path: Path) -> Path:
+    """Make the image at `path`: a slot, a file of data, and a file whose zeros are a hole of the image."""
+    entries = b"".join(
+        bytes([0, 0xFE, 0xFF, 0xFF, kind, 0xFE, 0xFF, 0xFF])
+        + (start // 512).to_bytes(4, "little")
+        + (size // 512).to_bytes(4, "little")
+        for kind, start, size in ((0x0C, BOOT, BOOT_SIZE), (0x83, ROOT, ROOT_SIZE))
+    )
+    with path.open("wb") as file:
+        file.write((bytes(446) + entries).ljust(510, b"\0") + b"\x55\xaa")
+        file.truncate(SIZE)
+    tree = path.with_suffix(".tree")
+    tree.mkdir()
+    (tree / "slot").write_bytes(b"\n" * 16384)
+    (tree / "zeros").write_bytes(b"z" * 300_000)
+    (tree / "data").write_bytes(os.urandom(600_000))
+    offset = ["--offset", str(BOOT // 512)]
+    _tool("mkfs.vfat", "-F", "12", "-n", "bootfs", *offset, str(path), str(BOOT_SIZE >> 10))
+    options = f"offset={ROOT},root_owner=0:0"
+    _tool("mke2fs", "-F", "-q", "-t", "ext4", "-O", "^has_journal", "-L", "rootfs", "-E", options,
+          "-d", str(tree), str(path), f"{ROOT_SIZE >> 10}k")  # fmt: skip
+    with path.open("r+b") as file:
+        for _, where, length in ext4.extents(path, ROOT, ZEROS):
+            file.seek(where)
+            file.write(bytes(length))
+    holes = path.with_suffix(".holes")
+    _tool("cp", "--sparse=always", str(path), str(holes))
+    holes.rename(path)
+    return path
+
+
+def tiny_patches(image: Path) -> Sequence[Patch]:
+    """What makes the image node 3: its slot, a file on the firmware partition, a disk signature."""
+    patches = [
+        Patch(where, b"#cloud-config\n".ljust(length, b"\n"))
+        for _, where, length in ext4.extents(image, ROOT, SLOT)
+    ]
+    patches.append(Patch(0x1B8, b"\1\2\3\4"))
+    return patches + fat.stage(image, BOOT, {"piimage.json": b"{}\n" * 9000})
+
+
+def dirty_card(path: Path, size: int) -> Path:
+    """A card that is full of old bytes, with an old partition table and the copy of an old GPT at its end."""
+    with path.open("wb") as file:
+        file.write(b"old!" * -(-size // 4))
+        file.truncate(size)
+        file.seek(510)
+        file.write(b"\x55\xaa")
+        file.seek(size - 512)
+        file.write(b"EFI PART")
+    return path
