@@ -53,6 +53,7 @@ def card(tmp_path):
 def _small_requests(monkeypatch):
     """Many requests, though the image is small."""
     monkeypatch.setattr("piimage.flash.compare.CHUNK", 256 << 10)
+    monkeypatch.setattr("piimage.flash.writer.CHUNK", 256 << 10)
     monkeypatch.setattr("piimage.flash.writer._STRETCH", 64 << 10)
 
 
