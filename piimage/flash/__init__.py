@@ -1,1 +1,1 @@
-"""Cards: which device may be written, what goes on it, and that it is there."""
+"""Writing cards: which device may be written to, what is written, and whether the card kept it."""
