@@ -91,6 +91,18 @@ class VerifyError(PiimageError):
     exit_code = ExitCode.VERIFY_FAILED
 
 
+class DeviceRefusedError(PiimageError):
+    """A device that may not be written to; `refusals` are the names of the reasons, where they have one."""
+
+    exit_code = ExitCode.DEVICE_REFUSED
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, refusals: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.refusals = tuple(refusals)
+
+
 class RehearsalError(PiimageError):
     """A node did not come up as promised in QEMU."""
 
