@@ -7,6 +7,7 @@
       hosts/NODE{,.pub,-cert.pub}
       passwords.json       hashes made from clear text, kept so that a rebuild gives the same bytes
       imported_keys.json   ssh keys of gh:NAME and lp:NAME as they were when first asked for
+      cards.json           which card became which node, when, from which build
 
 Keys are made once and kept, so that a node burnt anew is known at once. Losing the directory means new
 trust for every card; `export` and `import_` carry it to another machine.
@@ -21,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from piimage import imported_keys, keys, state_archive
+from piimage import cards, imported_keys, keys, state_archive
 from piimage.components.contribution import HostKey, Secrets
 from piimage.disk.atomic import replacing, write_bytes, write_errors
 from piimage.errors import StateError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from piimage.cards import CardRecord
     from piimage.cluster import Cluster
     from piimage.imported_keys import Pin
     from piimage.progress import Progress
@@ -102,6 +104,15 @@ class State:
             pins = imported_keys.fetch(imported_keys.names(cluster), env, progress)
             imported_keys.write(self.path / _IMPORTED, pins)
         return before, pins
+
+    def cards(self) -> tuple[CardRecord, ...]:
+        """The card of each node that has one."""
+        return cards.read(self.path / cards.NAME)
+
+    def record_card(self, new: CardRecord, overwritten: tuple[str, str] | None = None) -> None:
+        """Remember that a card became a node; `overwritten` is `(node, build)` of what the card held before."""
+        with self._locked():
+            cards.write(self.path / cards.NAME, cards.added(self.cards(), new, overwritten))
 
     def check(self) -> str:
         """The name of the cluster that this state is of; raises `StateError` unless it is whole and ours to read."""
