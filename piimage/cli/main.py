@@ -18,6 +18,7 @@ from piimage.cli import (
     base,
     boot,
     build,
+    card,
     doctor,
     init,
     lock,
@@ -50,6 +51,7 @@ app.command()(init.init)
 app.command()(validate.validate)
 app.command()(show.show)
 app.command()(build.build)
+app.command()(card.card)
 app.command()(lock.lock)
 app.command()(boot.boot)
 app.command(context_settings={"allow_interspersed_args": False})(ssh.ssh)

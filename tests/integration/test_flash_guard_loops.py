@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import mmap
 import os
 import shlex
@@ -13,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from phony import make_phony
 
 from piimage.errors import DeviceRefusedError, MissingToolError
+from piimage.flash.card import CardLabel, read_label, read_unfinished
 from piimage.flash.guard import admit, examine, unmount
 from piimage.flash.hold import hold
 
@@ -328,6 +331,19 @@ def test_content_that_no_card_for_a_pi_has(loop):
     assert names(loop) == []
     loop.write_bytes(b"LUKS\xba\xbe\0\x01".ljust(2048, b"\0"))
     assert names(loop) == ["foreign-content"]
+
+
+def test_a_card_tells_its_node_and_what_is_on_it(tmp_path):
+    label = {"cluster": "lab", "node": "n3", "number": 3, "build": "b", "variant": "v"}
+    files = {"piimage.json": json.dumps(label).encode()}
+    path = make_phony(tmp_path / "card.img", root_size=8 * MIB, boot=files)
+    with attached(path) as loop:
+        assert read_label(loop) == CardLabel(**label)
+        assert read_unfinished(loop) is None
+        assert [(c.number, c.words) for c in examine(loop).contents] == [
+            (1, "vfat `bootfs`"),
+            (2, "ext4 `rootfs`"),
+        ]
 
 
 def test_a_user_who_may_not_write_is_told_to_be_root(loop):

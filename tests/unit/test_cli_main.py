@@ -18,6 +18,7 @@ from piimage import __version__, errors
 from piimage.cli import main as cli
 from piimage.errors import (
     ConfigError,
+    DeviceRefusedError,
     FetchError,
     ImageError,
     MissingToolError,
@@ -41,6 +42,7 @@ CODES = {
     UnsupportedError: 2,
     MissingToolError: 3,
     VerifyError: 4,
+    DeviceRefusedError: 5,
     RehearsalError: 6,
     WriteFailedError: 7,
 }
