@@ -44,11 +44,11 @@ from piimage.progress import Progress, Quiet
 from piimage.report import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from piimage.disk.ext4 import Ext4
-    from piimage.facts import OsRelease, Partition
+    from piimage.facts import OsRelease, Partition, PartitionTable
 
 #: Files up to this size are kept with their content.
 MAX_CONTENT = 1 << 20
@@ -97,30 +97,47 @@ def read_facts(image: Path, *, image_id: str, progress: Progress | None = None) 
         firmware = find_firmware(image, table)
         with open_ext4(image, root.start) as ext4:
             tree = _Tree(ext4)
-        text = tree.text("/etc/fstab")
-        mounts = resolve_mounts(text, table, root)
-        place = firmware_mount(mounts, firmware, text)
-        units = read_units(tree.listing, tree.contents)
-        facts = Facts(
-            image_id=image_id,
-            os=_os_release(tree),
-            architecture=architecture(tree.contents, tree.packages.architectures),
-            table=table,
-            mounts=mounts,
-            firmware=place,
-            files=_visible(tree.files, place) | _firmware_files(image, firmware, place),
-            units=units,
-            packages=tree.packages.versions,
-            network_stack=network_stack(units, tree.packages.versions, tree.files),
-            rpi_issue=tree.text("/etc/rpi-issue") or None,
-            kernels=kernels(tree.listing),
-            locales=locales(tree.listing, tree.contents.get(LOCALE_ARCHIVE, b"")),
-            timezones=timezones(tree.listing),
-            cloud_init=tree.packages.versions.get("cloud-init"),
-            made=tree.made,
-        )
+
+        def contents(paths: Sequence[str]) -> Mapping[str, bytes]:
+            return read_files(image, firmware.start, paths, limit=MAX_CONTENT)
+
+        boot = _firmware_files(list_tree(image, firmware.start), contents)
+        facts = _facts(image_id, table, root, firmware, tree, boot)
         recognise(facts)
         return facts
+
+
+def _facts(  # noqa: PLR0917 -- each is of a type of its own, but for the two partitions
+    image_id: str,
+    table: PartitionTable,
+    root: Partition,
+    firmware: Partition,
+    tree: _Tree,
+    boot: Mapping[str, FileFact],
+) -> Facts:
+    """Facts from what was read; `boot` are the files of the firmware's partition by their paths there."""
+    text = tree.text("/etc/fstab")
+    mounts = resolve_mounts(text, table, root)
+    place = firmware_mount(mounts, firmware, text)
+    units = read_units(tree.listing, tree.contents)
+    return Facts(
+        image_id=image_id,
+        os=_os_release(tree),
+        architecture=architecture(tree.contents, tree.packages.architectures),
+        table=table,
+        mounts=mounts,
+        firmware=place,
+        files=_visible(tree.files, place) | {place + path: fact for path, fact in boot.items()},
+        units=units,
+        packages=tree.packages.versions,
+        network_stack=network_stack(units, tree.packages.versions, tree.files),
+        rpi_issue=tree.text("/etc/rpi-issue") or None,
+        kernels=kernels(tree.listing),
+        locales=locales(tree.listing, tree.contents.get(LOCALE_ARCHIVE, b"")),
+        timezones=timezones(tree.listing),
+        cloud_init=tree.packages.versions.get("cloud-init"),
+        made=tree.made,
+    )
 
 
 class _Tree:
@@ -195,23 +212,19 @@ def _visible(files: Mapping[str, FileFact], place: str) -> dict[str, FileFact]:
     return {path: fact for path, fact in files.items() if not path.startswith(f"{place}/")}
 
 
-def _firmware_files(image: Path, partition: Partition, place: str) -> dict[str, FileFact]:
+def _firmware_files(
+    everything: Mapping[str, FileFact], read: Callable[[Sequence[str]], Mapping[str, bytes]]
+) -> dict[str, FileFact]:
     """Names in the root of the firmware's partition and in its `os_prefix`, text files with their content."""
-    everything = list_tree(image, partition.start)
-    config = read_files(image, partition.start, [f"/{CONFIG}"], limit=MAX_CONTENT)
+    config = read([f"/{CONFIG}"])
     inside = "/" + prefix(_decode(config.get(f"/{CONFIG}", b""))).strip("/")
     listing = {
         path: fact
         for path, fact in everything.items()
-        if path.rpartition("/")[0].casefold() in ("", inside.rstrip("/").casefold())
+        if path != "/" and path.rpartition("/")[0].casefold() in ("", inside.rstrip("/").casefold())
     }
-    wanted = [p for p, f in listing.items() if f.kind == "file" and _is_text(p)]
-    contents: Mapping[str, bytes] = read_files(image, partition.start, wanted, limit=MAX_CONTENT)
-    return {
-        place + path: replace(fact, content=contents.get(path))
-        for path, fact in listing.items()
-        if path != "/"
-    }
+    contents = read([p for p, f in listing.items() if f.kind == "file" and _is_text(p)])
+    return {path: replace(fact, content=contents.get(path)) for path, fact in listing.items()}
 
 
 def _is_text(path: str) -> bool:

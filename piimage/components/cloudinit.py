@@ -73,6 +73,11 @@ def _settings(facts: Facts) -> str:
     return _SETTINGS if takes_network(facts) else _SETTINGS + _NO_NETWORK
 
 
+def packages(_cluster: Cluster, _role: Role) -> tuple[str, ...]:
+    """cloud-init itself, for bases that come without."""
+    return ("cloud-init",)
+
+
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     """The drop-in and the seed's slots; raises `UnsupportedError` for a base without cloud-init."""
     if facts.cloud_init is None:

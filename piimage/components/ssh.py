@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from piimage.components import slots
 from piimage.components.contribution import Check, Contribution, Stamp
-from piimage.delta import Delta, File, Slot
+from piimage.delta import Absent, Delta, File, Slot
 from piimage.distros.family import family
+from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -22,6 +23,23 @@ _KEY_SIZE = 4096
 #: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board
 #: for keys that nobody offers, since ours is the only HostKey.
 _KEY_MAKERS = ("sshd-keygen.service", "regenerate_ssh_host_keys.service")
+#: Raspberry Pi OS from 2022-09 to bookworm starts `firstboot` as init once: it calls the second script, which
+#: removes all host keys, ours too, before it makes others (raspberrypi-sys-mods).
+_FIRST_BOOT = "/usr/lib/raspberrypi-sys-mods/firstboot"
+_REMOVES_KEYS = "/usr/lib/raspberrypi-sys-mods/regenerate_ssh_host_keys"
+_KEEPS_KEYS = """\
+#!/bin/sh
+# The first boot of Raspberry Pi OS calls this to make new host keys. This node was given its own, which all others
+# know: there is nothing to do.
+exit 0
+"""
+#: Ubuntu from 22.10 on lets a socket start the server. A service that runs needs no first caller, and the drop-ins
+#: of the two contradict each other (Ubuntu's release notes say how to go back).
+_SOCKET = "ssh.socket"
+_SOCKET_LEFTOVERS = (
+    "/etc/systemd/system/ssh.service.d/00-socket.conf",
+    "/etc/systemd/system/ssh.socket.d/addresses.conf",
+)
 
 
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
@@ -48,9 +66,14 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         slots.HOST_CERTIFICATE: Slot(_KEY_SIZE, mode=0o644),
         slots.KNOWN_HOSTS: slots.known_hosts(cluster),
     }
+    if _FIRST_BOOT in facts.text(cmdline_path(facts)) and facts.has(_REMOVES_KEYS):
+        entries[_REMOVES_KEYS] = File(_KEEPS_KEYS.encode(), mode=0o755)
+    entries |= {path: Absent() for path in _SOCKET_LEFTOVERS if facts.has(path)}
+    socket = facts.units.get(_SOCKET)
     return Contribution(
         delta=Delta.of("ssh", entries),
         enable=(unit,),
+        disable=(_SOCKET,) if socket is not None and socket.enabled else (),
         mask=tuple(name for name in _KEY_MAKERS if name in facts.units),
         checks=(
             Check(name="ssh server", argv=("systemctl", "is-active", unit), expect="^active$"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from piimage.components.contribution import Check, Contribution
 from piimage.components.textfile import comment_out, rewritten, set_variable, with_newline
-from piimage.delta import Delta, File
+from piimage.delta import Absent, Delta, File
 from piimage.distros.family import family
 from piimage.errors import UnsupportedError
 
@@ -29,6 +29,11 @@ _OURS = ("pool", "server", "peer", "makestep", "local", "allow")
 _DROP_IN = "10-piimage.conf"
 _DEFAULTS = "/etc/default/chrony"
 CLOCK_EPOCH = "/usr/lib/clock-epoch"
+
+
+def packages(_cluster: Cluster, _role: Role) -> tuple[str, ...]:
+    """chrony, for bases that keep the time by other means."""
+    return ("time",)
 
 
 def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
@@ -46,6 +51,13 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     }
     if facts.has(_DEFAULTS):
         entries[_DEFAULTS] = rewritten(facts, _DEFAULTS, _options(facts.text(_DEFAULTS)))
+    # Ubuntu's own servers since 25.10; cluster.yaml says which ones count.
+    folder = distro.chrony_conf.rpartition("/")[0] + "/sources.d/"
+    entries |= {
+        path: Absent()
+        for path in facts.files
+        if path.startswith(folder) and path.endswith(".sources")
+    }
     if facts.made is not None:
         entries[CLOCK_EPOCH] = File(b"", mtime=facts.made)
     timesyncd = "systemd-timesyncd.service"

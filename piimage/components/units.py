@@ -46,6 +46,9 @@ def entries(parts: Sequence[Contribution], delta: Delta, facts: Facts) -> dict[s
     on = {name for name, unit in facts.units.items() if unit.enabled} | set(enable)
     on |= {path.rpartition("/")[2] for path in found if ".wants/" in path} & set(known)  # `Also=`
     on -= {*disable, *mask}
+    on -= {
+        alias for n in (*disable, *mask) if n in facts.units for alias in facts.units[n].alias
+    } - set(enable)
     found[PRESET] = File(preset_text(known, on).encode())
     return found
 

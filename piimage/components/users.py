@@ -7,12 +7,13 @@ Stamp: password hashes through cloud-init's `chpasswd`, and the keys themselves.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from piimage.cluster import Sudo
 from piimage.components import slots, takeover
 from piimage.components.accounts import Accounts
 from piimage.components.contribution import Check, Contribution, Stamp
+from piimage.components.seed_passwords import passwords
 from piimage.delta import Absent, Delta, Directory, File, Symlink
 from piimage.distros.family import family
 from piimage.errors import UnsupportedError
@@ -143,8 +144,11 @@ def _checks(user: User) -> Iterator[Check]:
         )
 
 
-def stamp(cluster: Cluster, _node: Node, _facts: Facts, secrets: Secrets) -> Stamp:
-    """Keys into slots, hashes into the seed; the cluster's key is for the first user only."""
+def stamp(cluster: Cluster, _node: Node, facts: Facts, secrets: Secrets) -> Stamp:
+    """Keys into slots, hashes into the seed; the cluster's key is for the first user only.
+
+    Raises `UnsupportedError` for a hash that the base's cloud-init would take for the password itself.
+    """
     filled: dict[str, bytes] = {}
     for index, user in enumerate(cluster.users):
         keys = list(secrets.authorized_keys.get(user.name, ()))
@@ -153,12 +157,6 @@ def stamp(cluster: Cluster, _node: Node, _facts: Facts, secrets: Secrets) -> Sta
         path, _ = slots.authorized_keys(user)
         filled[path] = "".join(key.strip() + "\n" for key in dict.fromkeys(keys)).encode()
     names = [user.name for user in cluster.users] + ["root"]
-    hashes = [
-        {"name": name, "password": secrets.passwords[name], "type": "hash"}
-        for name in names
-        if name in secrets.passwords
-    ]
-    user_data: dict[str, Any] = {}
-    if hashes:
-        user_data["chpasswd"] = {"expire": False, "users": hashes}
+    hashes = {name: secrets.passwords[name] for name in names if name in secrets.passwords}
+    user_data = {"chpasswd": passwords(hashes, facts)} if hashes else {}
     return Stamp(slots=filled, user_data=user_data)

@@ -1,0 +1,315 @@
+"""What makes a vendor's card boot half configured, each by its name, over images laid out like the vendors'."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import phony_facts as phony
+import pytest
+import yaml
+from fixtures import raspios, ubuntu
+from fixtures.card import text
+from fixtures.facts_of import facts_of
+
+from piimage import plan, stamping
+from piimage.cluster import Mpi, Share, Sudo
+from piimage.components import cloudinit, slots, users
+from piimage.delta import Absent, File, Symlink
+from piimage.distros.firmware_config import cmdline_path
+from piimage.distros.packages import real_names
+from piimage.distros.system import recognise
+from piimage.errors import UnsupportedError
+
+CARDS = {
+    "trixie": raspios.trixie(),
+    "trixie-armhf": raspios.trixie(raspios.Choice("armhf", date="2025-12-04", user="hans")),
+    "bookworm": raspios.bookworm(),
+    "bookworm-desktop": raspios.bookworm(raspios.Choice("armhf", "desktop", disk_id="0badc0de")),
+    "bullseye": raspios.bullseye(),
+    "jammy": ubuntu.jammy(),
+    "noble": ubuntu.noble(),
+    "resolute": ubuntu.resolute(),
+}
+FACTS = {name: facts_of(card) for name, card in CARDS.items()}
+RASPIOS = [name for name, card in CARDS.items() if card.name.startswith("raspios")]
+WITH_FIRSTBOOT = ["bookworm", "bookworm-desktop", "bullseye"]
+UBUNTU = ["jammy", "noble", "resolute"]
+SHA512 = "$6$salt$" + "h" * 86
+
+
+def cluster(**more):
+    return phony.cluster(**more)
+
+
+def variant(name, **more):
+    return plan.plan_variant(cluster(**more), phony.HEAD, FACTS[name])
+
+
+def stamp(name, **more):
+    made = cluster(**more)
+    secrets = phony.secrets(made, passwords={"federico": SHA512})
+    planned = plan.plan_variant(made, made.nodes[0].role, FACTS[name])
+    return plan.plan_stamp(made, made.nodes[0], FACTS[name], planned, "f" * 64, secrets)
+
+
+def entries(name, **more):
+    return variant(name, **more).delta.entries
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_slot_is_filled_over_every_base(name):
+    assert set(stamp(name).slots) == set(variant(name).slots)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_command_line_stays_one_line_and_keeps_what_the_first_boot_reads(name):
+    facts = FACTS[name]
+    before = facts.text(cmdline_path(facts)).split()
+
+    after = entries(name)[cmdline_path(facts)].content.decode()
+
+    assert after.count("\n") == 1
+    assert after.endswith(" cfg80211.ieee80211_regdom=IT\n")
+    assert after.split()[: len(before)] == before
+
+
+@pytest.mark.parametrize("name", ["trixie", "trixie-armhf", "bookworm", "bookworm-desktop"])
+def test_decoys_on_the_root_are_not_what_is_edited(name):
+    assert CARDS[name].root["/boot/cmdline.txt"].data.startswith(b"DO NOT EDIT")
+    assert not {p for p in entries(name) if re.fullmatch(r"/boot/[^/]+\.txt", p)}
+
+
+def test_a_command_line_that_nobody_reads_is_left_alone():
+    assert "/boot/firmware/cmdline.txt" not in entries("resolute")
+
+
+def test_the_staged_boot_files_are_left_to_the_system():
+    assert not [p for p in entries("resolute") if "/new/" in p or "/old/" in p]
+
+
+@pytest.mark.parametrize("name", RASPIOS)
+def test_the_disk_signature_is_left_to_the_first_boot_where_partuuids_name_it(name):
+    assert stamping._names_partuuid(FACTS[name])
+
+
+@pytest.mark.parametrize("name", UBUNTU)
+def test_cards_of_one_image_get_signatures_of_their_own(name):
+    assert not stamping._names_partuuid(FACTS[name])
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_machine_id_stays_as_the_vendor_left_it(name):
+    assert "/etc/machine-id" not in entries(name)
+
+
+@pytest.mark.parametrize("name", ["trixie", "trixie-armhf"])
+def test_what_grows_the_root_at_first_boot_stays_enabled(name):
+    found = entries(name)
+    assert (
+        b"enable rpi-resize.service\n"
+        in found["/etc/systemd/system-preset/10-piimage.preset"].content
+    )
+    assert "/etc/systemd/system/sysinit.target.wants/rpi-resize.service" not in found
+
+
+@pytest.mark.parametrize("name", WITH_FIRSTBOOT)
+def test_the_first_boots_script_does_not_remove_the_nodes_host_keys(name):
+    script = entries(name)["/usr/lib/raspberrypi-sys-mods/regenerate_ssh_host_keys"]
+
+    assert script.mode == 0o755
+    assert b"rm " not in script.content
+    assert b"ssh-keygen" not in script.content
+
+
+@pytest.mark.parametrize("name", RASPIOS)
+def test_the_unit_that_makes_host_keys_is_masked(name):
+    path = "/etc/systemd/system/regenerate_ssh_host_keys.service"
+    assert entries(name)[path] == Symlink("/dev/null")
+
+
+@pytest.mark.parametrize("name", RASPIOS)
+def test_the_wizard_asks_nobody_and_the_console_is_free(name):
+    found = entries(name)
+
+    assert found["/etc/systemd/system/userconfig.service"] == Symlink("/dev/null")
+    assert found["/etc/ssh/sshd_config.d/rename_user.conf"] == Absent()
+    assert "/etc/systemd/system/getty.target.wants/getty@tty1.service" in found
+
+
+@pytest.mark.parametrize("name", RASPIOS)
+def test_the_base_user_becomes_ours_with_a_shell_and_without_a_trace(name):
+    old = "hans" if name == "trixie-armhf" else "pi"
+    found = entries(name)
+
+    line = re.search(r"^federico:.*$", found["/etc/passwd"].content.decode(), re.MULTILINE)[0]
+    assert line == "federico:x:1000:1000::/home/federico:/bin/bash"
+    for path, entry in found.items():
+        if isinstance(entry, File) and path.startswith("/etc/"):
+            assert not re.search(rf"\b{old}\b", entry.content.decode()), path
+    mine = found["/etc/sudoers.d/010_federico"].content.decode()
+    assert "NOPASSWD" in mine
+
+
+def test_privileges_without_a_password_end_with_the_user_who_had_them():
+    found = entries("bookworm", users=(phony.user(rename_from="auto", sudo=Sudo.PASSWORD),))
+
+    assert found["/etc/sudoers.d/010_pi-nopasswd"] == Absent()
+    assert not [p for p in found if p.startswith("/etc/sudoers.d/") and found[p] != Absent()]
+
+
+@pytest.mark.parametrize("name", UBUNTU)
+def test_an_image_without_users_gets_ours_and_no_ubuntu(name):
+    found = entries(name)
+
+    assert "federico:x:1000:1000:" in found["/etc/passwd"].content.decode()
+    settings = yaml.safe_load(found[cloudinit.drop_in(FACTS[name])].content)
+    assert settings["users"] == []
+    assert settings["datasource"]["NoCloud"] == {"seedfrom": None, "fs_label": None}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_our_cloud_init_settings_have_the_last_word_over_the_vendors(name):
+    theirs = [p for p in CARDS[name].root if p.startswith("/etc/cloud/cloud.cfg.d/")]
+
+    assert max([*theirs, cloudinit.drop_in(FACTS[name])]) == cloudinit.drop_in(FACTS[name])
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_instance_id_has_the_key_that_cloud_init_knows(name):
+    meta = yaml.safe_load(stamp(name).slots[slots.META_DATA])
+
+    assert meta["instance-id"].startswith("piimage-pico5-node0-")
+    assert "instance_id" not in meta
+
+
+@pytest.mark.parametrize("name", RASPIOS)
+def test_the_radios_are_switched_on(name):
+    found = entries(name)
+
+    for radio in ("1001100000.mmc", "fe300000.mmcnr", "3f300000.mmcnr"):
+        assert found[f"/var/lib/systemd/rfkill/platform-{radio}:wlan"].content == b"0\n"
+    state = found.get("/var/lib/NetworkManager/NetworkManager.state")
+    assert (state is None) == (name == "bullseye")
+    assert state is None or b"WirelessEnabled=true" in state.content
+
+
+def test_networkmanager_on_board_and_not_in_force_configures_nothing():
+    found = entries("bullseye")
+
+    assert FACTS["bullseye"].network_stack == "dhcpcd"
+    assert not [p for p in found if "NetworkManager" in p and "preset" not in p]
+    assert {"/etc/dhcpcd.conf", "/etc/wpa_supplicant/wpa_supplicant.conf"} <= set(found)
+    assert found["/etc/systemd/system/dhcpcd.service.d/wait.conf"] == Absent()
+
+
+@pytest.mark.parametrize("name", ["noble", "resolute"])
+def test_ssh_is_a_service_where_the_vendor_had_a_socket(name):
+    found = entries(name)
+
+    assert found["/etc/systemd/system/sockets.target.wants/ssh.socket"] == Absent()
+    assert found["/etc/systemd/system/ssh.service.requires/ssh.socket"] == Absent()
+    assert found["/etc/systemd/system/ssh.service.d/00-socket.conf"] == Absent()
+    assert "/etc/systemd/system/multi-user.target.wants/ssh.service" in found
+
+
+@pytest.mark.parametrize("name", RASPIOS)
+def test_ssh_is_on_where_the_vendor_had_it_off(name):
+    assert "/etc/systemd/system/multi-user.target.wants/ssh.service" in entries(name)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_only_one_keeps_the_time(name):
+    found = entries(name)
+
+    assert "/etc/systemd/system/multi-user.target.wants/chrony.service" in found
+    if "systemd-timesyncd.service" in FACTS[name].units:
+        gone = "/etc/systemd/system/sysinit.target.wants/systemd-timesyncd.service"
+        assert found[gone] == Absent()
+
+
+def test_the_vendors_own_time_servers_go():
+    assert entries("resolute")["/etc/chrony/sources.d/ubuntu-ntp-pools.sources"] == Absent()
+
+
+def test_gpio_is_dialouts_on_ubuntu():
+    members = {
+        line.split(":")[0]: line.split(":")[3]
+        for line in entries("noble")["/etc/group"].content.decode().splitlines()
+    }
+    assert members["dialout"] == "federico"
+    assert "gpio" not in members
+
+
+@pytest.mark.parametrize(
+    ("make", "missing"),
+    [
+        (raspios.trixie, {"nfs-common", "nfs-kernel-server", "chrony", "openmpi-bin", "gcc"}),
+        (raspios.bookworm, {"cloud-init", "nfs-kernel-server", "chrony", "openmpi-bin"}),
+    ],
+)
+def test_what_a_stock_image_lacks_is_asked_of_its_archive(make, missing):
+    facts = facts_of(make(raspios.Choice(baked=False)))
+    share = Share(path="/srv/cluster", server="node0")
+    head = replace(phony.HEAD, serves=("/srv/cluster",))
+    full = cluster(shares=(share,), mpi=Mpi(), head=head)
+    wanted = {
+        name
+        for node in full.nodes[:2]
+        for name in real_names(plan.wanted_packages(full, node.role), facts)
+    }
+
+    assert missing <= wanted
+    assert not wanted & set(facts.packages)
+
+
+def test_an_old_cloud_init_gets_the_hashes_in_a_list():
+    data = yaml.safe_load(stamp("jammy").slots[slots.USER_DATA])
+
+    assert data["chpasswd"] == {"expire": False, "list": [f"federico:{SHA512}"]}
+
+
+@pytest.mark.parametrize("name", ["trixie", "bookworm", "noble"])
+def test_a_newer_one_is_told_that_it_is_a_hash(name):
+    data = yaml.safe_load(stamp(name).slots[slots.USER_DATA])
+
+    users_ = [{"name": "federico", "password": SHA512, "type": "hash"}]
+    assert data["chpasswd"] == {"expire": False, "users": users_}
+
+
+@pytest.mark.parametrize("name", ["jammy", "bullseye"])
+def test_a_hash_that_an_old_cloud_init_would_take_for_the_password_is_refused(name):
+    made = cluster()
+
+    with pytest.raises(UnsupportedError, match="does not know the method of the password hash of"):
+        users.stamp(made, made.nodes[0], FACTS[name], phony.secrets(made))
+
+
+def test_sixty_four_bit_raspberry_pi_os_is_not_debian():
+    assert FACTS["bookworm"].os.id == "debian"
+    assert recognise(FACTS["bookworm"]).words == "Raspberry Pi OS 12 (bookworm) Lite of 2026-06-18"
+
+
+def test_a_file_below_the_fats_mount_point_belongs_to_the_fat():
+    card = raspios.bullseye()
+    below = replace(card, root={**card.root, "/boot/cmdline.txt": text("hidden at boot\n")})
+
+    assert "hidden" not in facts_of(below).text("/boot/cmdline.txt")
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_no_secret_and_no_name_of_a_node_is_in_a_variant(name):
+    for path, entry in entries(name).items():
+        content = getattr(entry, "content", b"")
+        assert phony.PSK.encode() not in content, path
+        assert b"node0" not in content, path
+        assert b"10.1.10.24" not in content, path
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_wifi_keys_lie_in_files_of_root_alone(name):
+    filled, planned = stamp(name).slots, variant(name).slots
+    holders = {path for path, content in filled.items() if phony.PSK.encode() in content}
+
+    assert holders
+    assert {(planned[p].mode, planned[p].uid) for p in holders} == {(0o600, 0)}
