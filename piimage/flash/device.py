@@ -78,7 +78,8 @@ class Device:
     @property
     def identity(self) -> tuple[object, ...]:
         """What must be the same when it is opened as when the question was asked."""
-        return self.number, self.place, self.diskseq, self.size, self.serial, self.sector
+        name = None if self.number or self.place else self.node
+        return self.number, self.place, name, self.diskseq, self.size, self.serial, self.sector
 
     @property
     def stable_name(self) -> str:

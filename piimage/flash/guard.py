@@ -195,6 +195,8 @@ def _kind(device: Device) -> Iterator[Refusal]:
         yield Refusal(
             "partition", f"it is a partition of `{device.whole}`: an image needs the whole disk"
         )
+    if device.name.startswith("sr"):
+        yield Refusal("optical", "it is a drive for discs")
     if device.transport in ("dm", "md"):
         yield Refusal("volume", "it is a volume made of other devices, not a card")
     if device.read_only:

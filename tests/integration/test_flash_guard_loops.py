@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 from phony import make_phony
 
+from piimage.cli.flash_list import lines
 from piimage.errors import DeviceRefusedError, MissingToolError
+from piimage.flash.candidates import candidates
 from piimage.flash.card import CardLabel, read_label, read_unfinished
 from piimage.flash.guard import admit, examine, unmount
 from piimage.flash.hold import hold
@@ -344,6 +346,14 @@ def test_a_card_tells_its_node_and_what_is_on_it(tmp_path):
             (1, "vfat `bootfs`"),
             (2, "ext4 `rootfs`"),
         ]
+
+
+def test_the_list_has_the_devices_of_this_machine(loop):
+    found = {each.examined.device.node: each for each in candidates()}
+    assert [r.name for r in found[loop].examined.refusals] == ["not-removable"]
+    assert not found[loop].possible
+    shown = "\n".join(lines(list(found.values())))
+    assert f"  `{loop}`: 33.6 MB, loop\n    not-removable: " in shown
 
 
 def test_a_user_who_may_not_write_is_told_to_be_root(loop):

@@ -127,6 +127,7 @@ def test_what_is_no_device(machine, what, words):
 def test_a_file_that_is_not_there_yet(machine):
     found = read_device(machine.at("card.img"), machine.host)
     assert (found.kind, found.size, found.place) == ("file", 0, None)
+    assert found.identity != read_device(machine.at("other.img"), machine.host).identity
 
 
 def test_the_document_is_what_json_can_say(machine):

@@ -8,6 +8,7 @@ import pytest
 from made_up_machine import MIB, MMC, SATA, Machine
 from phony import ROOT_START, mbr
 
+from piimage.disk.sparse import copy_sparse
 from piimage.errors import DeviceRefusedError, MissingToolError
 from piimage.flash import guard
 from piimage.flash.guard import admit, examine, unmount
@@ -194,6 +195,10 @@ def test_one_device_of_a_mounted_btrfs_of_several(machine, card):
     assert names(machine, card) == ["in-a-volume"]
 
 
+def test_a_drive_for_discs(machine):
+    assert names(machine, machine.disk("sr0", "11:0", under=SATA)) == ["optical"]
+
+
 def test_a_volume_is_no_card(machine):
     assert names(machine, machine.disk("dm-3", "253:3", under="virtual")) == ["volume"]
 
@@ -296,7 +301,7 @@ def test_somebodys_volume_in_a_partition_that_the_kernel_did_not_scan(machine, c
 
 
 def test_what_is_on_a_card_from_a_pi_is_shown_and_no_hindrance(machine, card, small_master):
-    card.write_bytes(small_master.read_bytes())
+    copy_sparse(small_master, card)
 
     found = look(machine, card)
 
