@@ -1,7 +1,7 @@
 """The plan: every component run, every shared file rendered once by its owner.
 
-`wanted_packages` gives what a role's base must have installed, `plan_variant` what all nodes of a role share, without
-a secret and without a node's name, `plan_stamp` what makes that variant one node. All are pure.
+`plan_variant` gives what all nodes of a role share, without a secret and without a node's name, `plan_stamp` what makes
+that variant one node. Both are pure.
 """
 
 from __future__ import annotations
@@ -11,77 +11,38 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from piimage.components import (
-    blinkt,
-    boot,
-    cloudinit,
-    firmware,
-    fstab,
-    identity,
-    localisation,
-    mpi,
-    network,
-    nfs,
-    roster,
-    slots,
-    smoke,
-    ssh,
-    stress,
-    timesync,
-    tools,
-    trim,
-    trust,
-    units,
-    users,
-    wolfram,
-)
+from piimage.components import cloudinit, firmware, fstab, slots, trim, units
 from piimage.components.textfile import encode
 from piimage.delta import Absent, Delta, Directory
 from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import PiimageError
+from piimage.recipe import COMPONENTS, packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import ModuleType
 
     from piimage.cluster import Cluster, Node, Role
     from piimage.components.contribution import Check, Contribution, Secrets, Stamp
     from piimage.delta import Slot
     from piimage.facts import Facts
 
-#: The recipe, in the order in which its checks are asked on a running node.
-COMPONENTS: tuple[ModuleType, ...] = (
-    cloudinit,
-    identity,
-    localisation,
-    users,
-    ssh,
-    trust,
-    network,
-    timesync,
-    nfs,
-    boot,
-    roster,
-    mpi,
-    smoke,
-    tools,
-    stress,
-    wolfram,
-    blinkt,
-)
 #: What a person who holds the card may read about it.
 LABEL = "piimage.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantPlan:
-    """What a role's image must hold. `cmdline` are the kernel tokens that stamps repeat."""
+    """What a role's image must hold. `cmdline` are the kernel tokens that stamps repeat.
+
+    `units` says of each unit that a component cares for whether it is to `enable`, `disable` or `mask`.
+    """
 
     role: Role
     delta: Delta
     checks: tuple[Check, ...]
     deferred: tuple[str, ...]
     cmdline: tuple[str, ...]
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def slots(self) -> dict[str, Slot]:
@@ -113,31 +74,37 @@ class StampPlan:
     checks: tuple[Check, ...]
 
 
-def wanted_packages(cluster: Cluster, role: Role) -> dict[str, str]:
-    """Logical names of all packages that `role` needs, each with who asks for it, in words."""
-    wanted: dict[str, str] = {}
-    for component in COMPONENTS:
-        if hasattr(component, "packages"):
-            name = component.__name__.rpartition(".")[2]
-            for package in component.packages(cluster, role):
-                wanted.setdefault(package, f"component `{name}`")
-    for package in role.packages:
-        wanted.setdefault(package, f"`packages` of role `{role.name}`")
-    return wanted
-
-
-def refuse(cluster: Cluster, roles: Sequence[Role], facts: Facts) -> None:
-    """Raise `UnsupportedError` for a base of `roles` that no package makes fit, before any is asked for."""
-    mpi.refuse(cluster, facts)
-    wolfram.refuse(cluster, roles, facts)
-
-
 def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
     """The variant of `role`; raises `UnsupportedError` or `ClashError` when it cannot be."""
-    parts: list[Contribution] = [c.image(cluster, role, facts) for c in COMPONENTS]
+    return _assembled(role, facts, [c.image(cluster, role, facts) for c in COMPONENTS])
+
+
+def plan_ahead(cluster: Cluster, role: Role, facts: Facts) -> tuple[VariantPlan, dict[str, str]]:
+    """What can be said of the variant of `role` before its packages are installed in the base of `facts`.
+
+    The second part has the components that have to wait for their packages, each with what it lacks. Raises like
+    `plan_variant` for what no package would cure.
+    """
+    parts: list[Contribution] = []
+    waiting: dict[str, str] = {}
+    for component in COMPONENTS:
+        try:
+            part = component.image(cluster, role, facts)
+            units.entries([part], part.delta, facts)
+        except PiimageError as error:
+            if not packages_of(component, cluster, role):
+                raise
+            waiting[component.__name__.rpartition(".")[2]] = error.message
+        else:
+            parts.append(part)
+    return _assembled(role, facts, parts), waiting
+
+
+def _assembled(role: Role, facts: Facts, parts: list[Contribution]) -> VariantPlan:
+    """The parts merged, and what follows from all of them."""
     shared = {**firmware.entries(parts, facts), **fstab.entries(parts, facts)}
     delta = _merged(parts).merge(Delta.of("firmware", shared))
-    parts.append(trim.image(delta.slots))
+    parts = [*parts, trim.image(delta.slots)]
     delta = delta.merge(parts[-1].delta)
     delta = delta.merge(Delta.of("units", units.entries(parts, delta, facts)))
     delta = delta.merge(Delta.of("plan", _parents(delta, facts)))
@@ -147,19 +114,8 @@ def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
         checks=tuple(check for part in parts for check in part.checks),
         deferred=tuple(sentence for part in parts for sentence in part.deferred),
         cmdline=firmware.tokens(parts),
+        units=units.wishes(parts),
     )
-
-
-def preseed(cluster: Cluster) -> tuple[str, ...]:
-    """Lines for debconf-set-selections(1), of all roles, since one layer of packages may be for several."""
-    lines = (
-        line
-        for component in COMPONENTS
-        if hasattr(component, "preseed")
-        for role in cluster.roles
-        for line in component.preseed(cluster, role)
-    )
-    return tuple(dict.fromkeys(lines))
 
 
 def _merged(parts: Sequence[Contribution]) -> Delta:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from piimage.bake import baked, choice, engines, layers, lock, package_files, packaging
 from piimage.distros.packages import real_names
 from piimage.errors import ConfigError
-from piimage.plan import preseed, refuse, wanted_packages
+from piimage.recipe import preseed, refuse, wanted_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -93,6 +93,23 @@ class Packages:
             if found:
                 found = baked.find(found, layer, self._script(found, layer), self.store)
         return found
+
+    def known(self, role: Role) -> tuple[Base, tuple[Layer, ...] | None]:
+        """The bare base of a role and, if the lock has them, the layers on top; no archive is asked."""
+        group = self._group(role)
+        present = lock.read(lock.location(self.cluster.source)) or lock.Lock()
+        chain: list[Layer] = []
+        for names in group.layers[role]:
+            layer = present.find(lock.below(group.base, chain), names)
+            if layer is None:
+                return group.base, None
+            chain.append(layer)
+        self._chains[role] = tuple(chain)
+        return group.base, tuple(chain)
+
+    def wanted(self, role: Role) -> Mapping[str, str]:
+        """The packages that a role wants on its base, by the base's own names, each with who asks for it."""
+        return self._group(role).wanted[role]
 
     def _group(self, role: Role) -> _Group:
         """The group of a role's base, with every role of the cluster that has the same base."""

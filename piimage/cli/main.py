@@ -22,6 +22,7 @@ from piimage.cli import (
     doctor,
     init,
     lock,
+    plan,
     profile,
     schema,
     show,
@@ -50,6 +51,7 @@ app = typer.Typer(
 app.command()(init.init)
 app.command()(validate.validate)
 app.command()(show.show)
+app.command()(plan.plan)
 app.command()(build.build)
 app.command()(card.card)
 app.command()(lock.lock)

@@ -29,12 +29,11 @@ _SUFFIXES = (".service", ".socket", ".target", ".timer", ".mount", ".automount",
 
 def entries(parts: Sequence[Contribution], delta: Delta, facts: Facts) -> dict[str, Entry]:
     """Links and preset for what `parts` ask; raises for opposite wishes and unknown units."""
-    enable = _unique(name for part in parts for name in part.enable)
-    mask = _unique(name for part in parts for name in part.mask)
-    disable = [n for n in _unique(n for part in parts for n in part.disable) if n not in mask]
-    for name in enable:
-        if name in disable or name in mask:
-            raise PiimageError(f"unit `{name}` is to be enabled and disabled")
+    wanted = wishes(parts)
+    enable, disable, mask = (
+        [name for name, wish in wanted.items() if wish == which]
+        for which in ("enable", "disable", "mask")
+    )
     known = {**facts.units, **own_units(delta)}
     found: dict[str, Entry] = {}
     for name in (*disable, *mask):
@@ -51,6 +50,18 @@ def entries(parts: Sequence[Contribution], delta: Delta, facts: Facts) -> dict[s
     } - set(enable)
     found[PRESET] = File(preset_text(known, on).encode())
     return found
+
+
+def wishes(parts: Sequence[Contribution]) -> dict[str, str]:
+    """Unit -> `enable`, `disable` or `mask`, by name; raises `PiimageError` for opposite wishes."""
+    enable = _unique(name for part in parts for name in part.enable)
+    mask = _unique(name for part in parts for name in part.mask)
+    disable = [n for n in _unique(n for part in parts for n in part.disable) if n not in mask]
+    for name in enable:
+        if name in disable or name in mask:
+            raise PiimageError(f"unit `{name}` is to be enabled and disabled")
+    found = dict.fromkeys(enable, "enable") | dict.fromkeys(disable, "disable")
+    return dict(sorted((found | dict.fromkeys(mask, "mask")).items()))
 
 
 def preset_text(known: Mapping[str, Unit], on: set[str]) -> str:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piimage import plan
+from piimage import plan, recipe
 from piimage.bake import packaging
 from piimage.bake.lock import Layer, Package, Step
 from piimage.cluster import Blinkt, Share, Ssh
@@ -224,14 +224,14 @@ def test_the_head_gets_the_engine_and_its_licence_is_accepted():
     assert wolfram.packages(cluster, phony.WORKER) == ()
     line = "wolfram-engine shared/accepted-wolfram-eula boolean true"
     assert wolfram.preseed(cluster, phony.HEAD) == (line,)
-    assert plan.preseed(cluster) == (line,)
+    assert recipe.preseed(cluster) == (line,)
     (check,) = wolfram.image(cluster, phony.HEAD, with_packages("wolfram-engine")).checks
     assert check.argv[-1] == "wolfram-engine"
 
 
 def test_no_licence_is_accepted_without_the_owners_word():
     cluster = phony.cluster()
-    assert plan.preseed(cluster) == ()
+    assert recipe.preseed(cluster) == ()
     assert wolfram.packages(cluster, phony.HEAD) == ()
 
 
@@ -247,12 +247,12 @@ def test_before_anything_is_baked_the_heads_base_is_looked_at():
     source = phony.text("Types: deb\nURIs: http://archive.raspberrypi.example/debian/\n")
     raspberry = phony.with_files(phony.debian(), {"/etc/apt/sources.list.d/raspi.sources": source})
 
-    plan.refuse(cluster, [phony.HEAD, phony.WORKER], raspberry)
-    plan.refuse(cluster, [phony.WORKER], phony.debian())
-    plan.refuse(phony.cluster(), [phony.HEAD], phony.debian())
-    plan.refuse(cluster, [phony.HEAD], with_packages("wolfram-engine"))
+    recipe.refuse(cluster, [phony.HEAD, phony.WORKER], raspberry)
+    recipe.refuse(cluster, [phony.WORKER], phony.debian())
+    recipe.refuse(phony.cluster(), [phony.HEAD], phony.debian())
+    recipe.refuse(cluster, [phony.HEAD], with_packages("wolfram-engine"))
     with pytest.raises(UnsupportedError, match="only the archive of Raspberry Pi OS"):
-        plan.refuse(cluster, [phony.WORKER, phony.HEAD], phony.debian())
+        recipe.refuse(cluster, [phony.WORKER, phony.HEAD], phony.debian())
 
 
 def package(name):

@@ -1,0 +1,99 @@
+"""Facts about further paths of an image: what a Delta touches and the facts of the base leave out.
+
+Read in user space like all facts; the image is untrusted and only read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from piimage.bases.facts_reader import MAX_CONTENT
+from piimage.delta import Absent, File, Slot, Tree
+from piimage.disk import fat
+from piimage.disk.ext4 import open_ext4
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from piimage.delta import Delta
+    from piimage.disk.ext4 import Ext4
+    from piimage.facts import Facts, FileFact
+
+
+def for_changes(facts: Facts, image: Path, delta: Delta) -> Facts:
+    """`facts` of the raw `image` with all that `piimage.changes` must know to tell what `delta` changes in it."""
+    place = facts.firmware + "/"
+    paths = [path for path, _ in delta if not path.startswith(place)]
+    trees = [entry for _, entry in delta if isinstance(entry, Tree)]
+    root = facts.table.partition(facts.mounts["/"])
+    files = dict(facts.files)
+    with open_ext4(image, root.start) as ext4:
+        files |= _kept(_named(ext4, paths), files)
+        whole = [path for path, entry in delta if isinstance(entry, Absent)]
+        whole += [tree.source for tree in trees]
+        replaced = [p for p in paths if isinstance(delta.entries[p], File | Slot)]
+        whole += [p for p in replaced if p in files and files[p].kind == "dir"]
+        files |= _kept(ext4.list_tree(p for p in whole if not p.startswith(place)), files)
+        files |= _kept(_owned(ext4, trees), files)
+        texts = [p for p in paths if p in files and _unread(files[p])]
+        for path, content in ext4.read_files(texts, limit=MAX_CONTENT).items():
+            files[path] = replace(files[path], content=content)
+    return replace(facts, files=files | _firmware(facts, image, delta, files))
+
+
+def for_paths(facts: Facts, image: Path, paths: Iterable[str]) -> Facts:
+    """`facts` with kind, mode and owner of `paths` in the root file system and of the directories above them."""
+    root = facts.table.partition(facts.mounts["/"])
+    with open_ext4(image, root.start) as ext4:
+        found = _named(ext4, paths)
+    return replace(facts, files={**found, **facts.files})
+
+
+def _kept(found: Mapping[str, FileFact], known: Mapping[str, FileFact]) -> dict[str, FileFact]:
+    """What is not known yet: known facts have contents."""
+    return {path: fact for path, fact in found.items() if path not in known}
+
+
+def _named(ext4: Ext4, paths: Iterable[str]) -> dict[str, FileFact]:
+    """Those paths that are there, and the directories above them."""
+    wanted = {
+        path[:at] for path in paths for at in range(1, len(path) + 1) if path[at:][:1] in ("", "/")
+    }
+    return ext4.list_tree(sorted(wanted), 0)
+
+
+def _owned(ext4: Ext4, trees: Iterable[Tree]) -> dict[str, FileFact]:
+    """Everything with a number that changes, wherever it lies."""
+    uids = {old for tree in trees for old, _ in tree.uid_map}
+    gids = {old for tree in trees for old, _ in tree.gid_map}
+    if not uids | gids:
+        return {}
+    return {
+        path: fact
+        for path, fact in ext4.list_tree(["/"]).items()
+        if fact.uid in uids or fact.gid in gids
+    }
+
+
+def _unread(fact: FileFact) -> bool:
+    return fact.kind == "file" and fact.content is None
+
+
+def _firmware(
+    facts: Facts, image: Path, delta: Delta, known: Mapping[str, FileFact]
+) -> dict[str, FileFact]:
+    """The same for the firmware's partition, whose facts have the names at its top and the text files among them."""
+    place = facts.firmware
+    paths = [path for path, _ in delta if path.startswith(f"{place}/")]
+    if not paths:
+        return {}
+    start = facts.table.partition(facts.mounts[place]).start
+    files = {place + p: fact for p, fact in fat.list_tree(image, start).items() if p != "/"}
+    files = {path: known.get(path, fact) for path, fact in files.items()}
+    texts = [p.removeprefix(place) for p in paths if p in files and _unread(files[p])]
+    contents = fat.read_files(image, start, texts, limit=MAX_CONTENT) if texts else {}
+    for name, content in contents.items():
+        files[place + name] = replace(files[place + name], content=content)
+    return files
