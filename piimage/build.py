@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from piimage import __version__, artifact, plan, stamping, variant
+from piimage import __version__, artifact, plan, plan_file, stamping, variant
 from piimage.bake.session import Packages
 from piimage.components import mpi
 from piimage.disk.atomic import write_errors
@@ -81,6 +81,7 @@ class Build:
     locked: bool = False
     engine: str = "auto"
     _roles: dict[Role, _Role] = field(default_factory=dict)
+    _packages: Packages = field(init=False)
 
     def run(
         self, nodes: Sequence[Node], *, env: Mapping[str, str], require_state: bool = False
@@ -116,6 +117,8 @@ class Build:
                 role = self._roles[stamped.node.role]
                 results.append(self._node(stamped.node, role, stamped, manifest))
         path = self._write_manifest(manifest)
+        builds = {made.node: made.build for made in results}
+        plan_file.keep(self.output, self.cluster, nodes, self._packages, builds)
         deferred = dict.fromkeys(s for role in self._roles.values() for s in role.plan.deferred)
         return BuildResult(self.output, path, tuple(results), tuple(deferred))
 
@@ -123,7 +126,7 @@ class Build:
         """Everything that can go wrong without an appliance goes wrong here, before anything of ours is written."""
         plans: dict[Role, tuple[Base, VariantPlan]] = {}
         roles = tuple(dict.fromkeys(node.role for node in nodes))
-        packages = Packages(
+        packages = self._packages = Packages(
             self.cluster, self.store, self.progress, locked=self.locked, engine=self.engine
         )
         packages.settle(roles)

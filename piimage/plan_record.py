@@ -27,6 +27,7 @@ def record(preview: Preview, *, diffs: bool = True) -> Record:
     return {
         "version": VERSION,
         "cluster": preview.cluster.name,
+        "all_nodes": [node.name for node in preview.cluster.nodes],
         "variants": [_variant(found, diffs=diffs) for found in preview.variants],
         "nodes": [
             {
@@ -34,6 +35,7 @@ def record(preview: Preview, *, diffs: bool = True) -> Record:
                 "number": found.node.number,
                 "role": found.node.role.name,
                 "variant": found.variant,
+                "build": found.build,
                 "files": [_file(change, diffs=diffs) for change in found.changes],
             }
             for found in preview.nodes

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage import plan
-from piimage.bake.session import Packages
 from piimage.bases import looked_up
 from piimage.changes import Change, changes
 from piimage.components import mpi
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from piimage.bake.lock import Package
+    from piimage.bake.session import Packages
     from piimage.bases.record import Base
-    from piimage.bases.store import Store
     from piimage.cluster import Cluster, Node, Role
+    from piimage.components.contribution import Secrets
     from piimage.facts import Facts
-    from piimage.plan import VariantPlan
-    from piimage.progress import Progress
+    from piimage.plan import StampPlan, VariantPlan
 
 #: Stands for what is only known once everything else is.
 BUILD = "<build>"
@@ -56,37 +55,41 @@ class VariantPreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePreview:
-    """What makes the variant of that id this node.
+    """What makes the variant of that id this node; without an id, its variant is not exact and nothing is known.
 
-    `changes` are against the base; stand-ins take the place of secrets.
+    `changes` are against the base; stand-ins take the place of secrets. `build` is the id of the real thing, where
+    the secrets are at hand.
     """
 
     node: Node
-    variant: str
+    variant: str | None
+    build: str | None
     changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """All that was asked for; nodes only of variants that are exact."""
+    """All that was asked for."""
 
     cluster: Cluster
     variants: tuple[VariantPreview, ...]
     nodes: tuple[NodePreview, ...]
 
 
-def preview(cluster: Cluster, nodes: Sequence[Node], store: Store, progress: Progress) -> Preview:
-    """What a build of `nodes` would make of their bases; raises what a build raises before it makes anything."""
-    packages = Packages(cluster, store, progress, locked=True)
+def preview(
+    cluster: Cluster, nodes: Sequence[Node], packages: Packages, secrets: Secrets | None = None
+) -> Preview:
+    """What a build of `nodes` would make of their bases; raises what a build raises before it makes anything.
+
+    `packages` are those of the cluster; nothing is resolved. `secrets` are for the ids of builds alone.
+    """
     roles = dict.fromkeys(node.role for node in nodes)
     variants = {role: _variant(cluster, role, packages, nodes) for role in roles}
     mpi.refuse_mixed(cluster, {role: found.facts for role, found in variants.items()})
     return Preview(
         cluster=cluster,
         variants=tuple(variants.values()),
-        nodes=tuple(
-            _node(cluster, node, variants[node.role]) for node in nodes if variants[node.role].exact
-        ),
+        nodes=tuple(_node(cluster, node, variants[node.role], secrets) for node in nodes),
     )
 
 
@@ -117,26 +120,30 @@ def _variant(
     )
 
 
-def _node(cluster: Cluster, node: Node, variant: VariantPreview) -> NodePreview:
-    stamped = plan.plan_stamp(
-        cluster, node, variant.facts, variant.plan, variant.id or "", stand_ins(cluster)
-    )
+def _node(
+    cluster: Cluster, node: Node, variant: VariantPreview, secrets: Secrets | None
+) -> NodePreview:
+    if variant.id is None:
+        return NodePreview(node=node, variant=None, build=None, changes=())
+    planned, facts = variant.plan, variant.facts
+
+    def stamp(secrets: Secrets) -> StampPlan:
+        return plan.plan_stamp(cluster, node, facts, planned, variant.id or "", secrets)
+
+    stamped = stamp(stand_ins(cluster))
 
     def shown(content: bytes) -> bytes:
         return content.replace(stamped.build.encode(), BUILD.encode())
 
-    whole = variant.plan.delta
-    slots = Delta(dict(whole.slots), whole.owners)
-    fat = Delta.of(
-        "stamp",
-        {
-            f"{variant.facts.firmware}/{name}": File(shown(content))
-            for name, content in stamped.firmware.items()
-        },
-    )
+    slots = Delta(dict(planned.delta.slots), planned.delta.owners)
+    fat = {
+        f"{facts.firmware}/{name}": File(shown(content))
+        for name, content in stamped.firmware.items()
+    }
     filled = {path: shown(content) for path, content in stamped.slots.items()}
     return NodePreview(
         node=node,
-        variant=variant.id or "",
-        changes=changes(slots.merge(fat), variant.facts, filled),
+        variant=variant.id,
+        build=stamp(secrets).build if secrets else None,
+        changes=changes(slots.merge(Delta.of("stamp", fat)), facts, filled),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from piimage.bake.session import Packages
+    from piimage.bases.store import Store
     from piimage.cluster import Cluster
+    from piimage.components.contribution import Secrets
+    from piimage.plan_record import Record
 
 
 def plan(
@@ -28,6 +33,15 @@ def plan(
         str | None,
         typer.Option("--base", metavar="BASE", help="Another base than cluster.yaml names."),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="LAST",
+            help="What would be made anew and which cards become stale, since LAST: a build's directory, a plan "
+            "as JSON, or another cluster.yaml.",
+        ),
+    ] = None,
     diff: Annotated[
         bool, typer.Option("--diff", help="Also what files hold that come or go.")
     ] = False,
@@ -39,10 +53,11 @@ def plan(
 
     Example: piimage plan --node 3
     """
+    from piimage.against import compare  # noqa: PLC0415 -- start-up time
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import chosen, load_all  # noqa: PLC0415 -- start-up time
-    from piimage.cli.plan_text import text  # noqa: PLC0415 -- start-up time
+    from piimage.cli.plan_text import comparison, text  # noqa: PLC0415 -- start-up time
     from piimage.plan_record import record  # noqa: PLC0415 -- start-up time
     from piimage.preview import preview  # noqa: PLC0415 -- start-up time
 
@@ -51,11 +66,54 @@ def plan(
     if base is not None:
         cluster = _on(cluster, base)
     nodes = chosen(cluster, node)
-    found = record(preview(cluster, nodes, Store(progress=progress), progress))
-    if json_output:
+    store = Store(progress=progress)
+    secrets, reason = _secrets(cluster, cluster, store) if against else (None, "")
+    planned = preview(cluster, nodes, _packages(cluster, store), secrets)
+    found = record(planned, diffs=against is None)
+    if against is not None:
+        last = _last(against, cluster, store, base)
+        compared = compare(last, found)
+        if json_output:
+            print(json.dumps(compared.to_json(), indent=1))  # noqa: T201 -- cli prints
+        else:
+            print("\n".join(comparison(compared, str(against), reason)))  # noqa: T201 -- cli prints
+    elif json_output:
         print(json.dumps(found, indent=1))  # noqa: T201 -- cli prints
-        return
-    print("\n".join(text(found, own=bool(node), new=diff, old=not brief)))  # noqa: T201 -- cli prints
+    else:
+        print("\n".join(text(found, own=bool(node), new=diff, old=not brief)))  # noqa: T201 -- cli prints
+
+
+def _packages(cluster: Cluster, store: Store) -> Packages:
+    from piimage.bake.session import Packages  # noqa: PLC0415 -- start-up time
+    from piimage.progress import Quiet  # noqa: PLC0415 -- start-up time
+
+    return Packages(cluster, store, Quiet(), locked=True)
+
+
+def _secrets(cluster: Cluster, owner: Cluster, store: Store) -> tuple[Secrets | None, str]:
+    """The secrets of `cluster` out of the state of `owner`, or what keeps them from being had."""
+    from piimage.state_peek import peek  # noqa: PLC0415 -- start-up time
+
+    with store.scratch() as scratch:
+        return peek(cluster, owner.source, os.environ, scratch)
+
+
+def _last(path: Path, now: Cluster, store: Store, base: str | None) -> Record:
+    """The plan to compare with: kept by a build, printed as JSON, or made from another cluster.yaml."""
+    from piimage.cli.loading import load_all  # noqa: PLC0415 -- start-up time
+    from piimage.plan_file import read  # noqa: PLC0415 -- start-up time
+    from piimage.plan_record import record  # noqa: PLC0415 -- start-up time
+    from piimage.preview import preview  # noqa: PLC0415 -- start-up time
+    from piimage.progress import Quiet  # noqa: PLC0415 -- start-up time
+
+    if path.suffix not in (".yaml", ".yml"):
+        return read(path)
+    cluster = load_all(path, Quiet(), check_secrets=False).cluster
+    if base is not None:
+        cluster = _on(cluster, base)
+    secrets, _ = _secrets(cluster, now, store)
+    planned = preview(cluster, cluster.nodes, _packages(cluster, store), secrets)
+    return record(planned, diffs=False)
 
 
 def _on(cluster: Cluster, base: str) -> Cluster:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from piimage.against import Comparison
     from piimage.plan_record import Record
 
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}
@@ -26,6 +27,8 @@ def text(record: Record, *, own: bool, new: bool, old: bool) -> Iterator[str]:
         yield from _variant(variant, new=new, old=old)
     yield ""
     for node in record["nodes"]:
+        if node["variant"] is None:
+            continue
         count = len(node["files"])
         if own:
             yield f"node `{node['name']}`: {count} files of its own, secrets as words in angle brackets"
@@ -38,6 +41,37 @@ def text(record: Record, *, own: bool, new: bool, old: bool) -> Iterator[str]:
             yield f"not yet known of {names}: what is made of packages that are not installed yet"
             yield "next: `piimage build` installs them, and the plan is exact from then on"
             return
+
+
+def comparison(compared: Comparison, last: str, unknown: str) -> Iterator[str]:
+    """What becomes of variants and cards; `unknown` says why secrets could not be compared."""
+    yield f"since `{last}`:"
+    for variant in compared.variants:
+        state = "is new" if variant.new else "is made anew" if variant.why else "stays as it is"
+        yield f"variant `{variant.name}` {state}"
+        if not variant.new:
+            yield from (f"    {reason}" for reason in variant.why)
+    fates: dict[tuple[str, ...], list[str]] = {}
+    for node in compared.nodes:
+        if not node.new:
+            fates.setdefault(node.why, []).append(node.name)
+    for why, names in fates.items():
+        many = "s" * (len(names) != 1)
+        if why:
+            yield f"stale card{many}: {', '.join(names)}"
+            yield from (f"    {reason}" for reason in why)
+        else:
+            yield f"card{many} that may stay: {', '.join(names)}"
+    for label, nodes in (
+        ("new", [node.name for node in compared.nodes if node.new]),
+        ("no more in the cluster", compared.gone),
+    ):
+        if nodes:
+            yield f"{label}: {', '.join(nodes)}"
+    if compared.blind:
+        names_ = ", ".join(compared.blind)
+        reason = f": {unknown}" if unknown else ": the earlier plan was made without them"
+        yield f"keys, passwords and passphrases were not compared for {names_}{reason}"
 
 
 def _variant(variant: Record, *, new: bool, old: bool) -> Iterator[str]:
