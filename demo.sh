@@ -18,7 +18,7 @@ cat <<'EOF'
 What you have: dist/pico5/node3.img, a card image for a Raspberry Pi 3 or 4, with its .bmap and .sha256.
 What next:
   .venv/bin/piimage boot --node 3                          see it come up in QEMU, and asserted from inside
-  sudo bmaptool copy dist/pico5/node3.img /dev/sdX         write a card (package bmap-tools; look twice at sdX)
+  sudo .venv/bin/piimage flash /dev/sdX --node 3           write a card, and read all of it back
   ssh -i cluster.state/id federico@10.1.10.243             log in, once the board is on the wire
 Then write your own cluster.yaml: copy the sample, change names, addresses and keys, `piimage validate`.
 EOF

@@ -113,3 +113,15 @@ class WriteFailedError(PiimageError):
     """The disk or card did not take the bytes (full, broken, pulled)."""
 
     exit_code = ExitCode.WRITE_ERROR
+
+
+class InterruptedWriteError(PiimageError):
+    """A card was being written when the user stopped it."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class SomeFailedError(PiimageError):
+    """Of several things that were asked for, some failed; each has told its own reason."""
+
+    exit_code = ExitCode.PARTIAL

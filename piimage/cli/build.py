@@ -109,7 +109,7 @@ def _tell(result: BuildResult) -> None:
         node = result.nodes[0]
         print(  # noqa: T201 -- cli prints
             f"next: `piimage boot --node {node.node}` rehearses it in QEMU; "
-            f"`sudo bmaptool copy {node.files[0]} /dev/sdX` (package bmap-tools) writes a card"
+            f"`sudo piimage flash /dev/sdX --node {node.node}` writes a card"
         )
 
 

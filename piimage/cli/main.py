@@ -20,6 +20,7 @@ from piimage.cli import (
     build,
     card,
     doctor,
+    flash,
     init,
     lock,
     plan,
@@ -55,6 +56,7 @@ app.command()(plan.plan)
 app.command()(build.build)
 app.command()(card.card)
 app.command()(lock.lock)
+app.command()(flash.flash)
 app.command()(boot.boot)
 app.command(context_settings={"allow_interspersed_args": False})(ssh.ssh)
 app.command()(doctor.doctor)

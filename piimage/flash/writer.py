@@ -75,6 +75,7 @@ def write_card(
     limits: tuple[float, float] = (30.0, 120.0),
     delays: tuple[float, ...] = (0.1, 0.5, 2.0),
     stop: Flag | None = None,
+    proof: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Make the card of `size` bytes behind `fd` hold the payload, and prove it.
 
@@ -82,7 +83,8 @@ def write_card(
     payload; `update` compares first and writes what differs; where either cannot, it does as the next one.
     `probed` tries first whether the card has the room that it says. `limits` are seconds of silence until a
     warning and until the card is given up, `delays` the waits before an errored request is tried again.
-    `stop` ends the write from another thread.
+    `stop` ends the write from another thread. `proof` is asked before the head is written: what it raises about
+    the source ends the write.
 
     Raises `WriteFailedError`, `VerifyError`, and `KeyboardInterrupt` when told to stop; after each, and after any
     break, the card has no partition table.
@@ -106,7 +108,7 @@ def write_card(
     )
     with payload.reading() as reader:
         writing = _Writing(medium, payload, reader, lanes=lanes, notify=notify, title=title)
-        return writing.run(mode, probed=probed)
+        return writing.run(mode, probed=probed, proof=proof)
 
 
 class _Writing:
@@ -130,7 +132,7 @@ class _Writing:
             fingerprint=payload.fingerprint, title=title[:200], phase="begun", done=0
         )
 
-    def run(self, mode: Mode, *, probed: bool) -> Outcome:
+    def run(self, mode: Mode, *, probed: bool, proof: Callable[[], None]) -> Outcome:
         """All of it; see `write_card`."""
         todo = self._todo(mode)
         if todo is None:
@@ -152,6 +154,7 @@ class _Writing:
         self._note("verify", self._payload.size)
         self._meter.begin("verify")
         rewritten = self._card.verify(check, self._meter.add)
+        proof()
         rewritten += self._finish(head)
         written = amount(body) + amount(head) + rewritten
         return Outcome(written, amount(check) + amount(head), rewritten, self._seconds())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from phony import MIB, make_phony
+from tiny_card import make_tiny
 
 from piimage.disk.sparse import copy_sparse
 
@@ -26,4 +27,12 @@ def small(small_master: Path, tmp_path: Path) -> Path:
     """A small phony image of the test's own."""
     path = tmp_path / "phony.img"
     copy_sparse(small_master, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole image of five megabytes; nobody writes to it."""
+    path = make_tiny(tmp_path_factory.mktemp("tiny") / "tiny.img")
+    path.chmod(0o444)
     return path

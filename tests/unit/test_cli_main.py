@@ -21,9 +21,11 @@ from piimage.errors import (
     DeviceRefusedError,
     FetchError,
     ImageError,
+    InterruptedWriteError,
     MissingToolError,
     PiimageError,
     RehearsalError,
+    SomeFailedError,
     StateError,
     ToolFailedError,
     UnsupportedError,
@@ -45,6 +47,8 @@ CODES = {
     DeviceRefusedError: 5,
     RehearsalError: 6,
     WriteFailedError: 7,
+    SomeFailedError: 8,
+    InterruptedWriteError: 130,
 }
 
 

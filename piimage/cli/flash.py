@@ -1,0 +1,192 @@
+"""`piimage flash`: write cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from piimage.cluster import Cluster
+    from piimage.errors import PiimageError
+    from piimage.flash.several import Job, Result
+    from piimage.flash.sources import Source, Sources
+    from piimage.flash.writer import Mode
+    from piimage.progress import Progress
+
+
+def flash(
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="The card, such as /dev/sdX or a path in /dev/disk/by-id; or a file.",
+            readable=False,  # what may not be opened is for the guard to say
+        ),
+    ] = None,
+    *,
+    node: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--node",
+            "-n",
+            metavar="NODE[=TARGET]",
+            help="The node that the card becomes; as NODE=TARGET for several cards at once. "
+            "[default: the next one without a card]",
+        ),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write this image instead: .img, .xz, .gz, .zst, .zip."),
+    ] = None,
+    source: Annotated[
+        Path,
+        typer.Option("--cluster", "-c", metavar="CLUSTER.YAML", help="The cluster's file."),
+    ] = Path("cluster.yaml"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where the build is. [default: dist/CLUSTER]"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a write that was broken off.")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Read the card first, and write what differs.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Write unused blocks as well.")] = False,
+    unmount: Annotated[
+        bool, typer.Option("--unmount", help="Unmount what is mounted of the card.")
+    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Accept this reason to refuse a device; may be repeated."
+        ),
+    ] = None,
+    serial: Annotated[
+        str | None, typer.Option(metavar="SERIAL", help="Refuse a card of another serial number.")
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask; needs `--serial` or a by-id path."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print what happens as JSON, one object a line.")
+    ] = False,
+) -> None:
+    """Write a node to a card, read all of it back, and put the partition table on it last.
+
+    Example: piimage flash /dev/sdX --node 3
+    """
+    from piimage.bases.cache import Cache  # noqa: PLC0415 -- start-up time
+    from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
+    from piimage.cli.flash_target import Consent, admitted, confirm, release, screen  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.flash.several import Job  # noqa: PLC0415 -- start-up time
+    from piimage.flash.sources import open_sources  # noqa: PLC0415 -- start-up time
+
+    if resume and update:
+        raise typer.BadParameter("`--resume` and `--update` are two ways: choose one")
+    progress = progress_for(json_output=json_output, quiet=quiet)
+    pairs = _pairs(target, node or [], image)
+    consent = Consent(allow=tuple(allow or ()), unmount=unmount, serial=serial, yes=yes)
+    cluster = load(source, progress) if image is None else None
+    for _, path in pairs:
+        screen(path, consent)
+    with open_sources(Cache(progress=progress), full=full, progress=progress) as sources:
+        jobs = []
+        for name, path in pairs:
+            chosen = _source(sources, cluster, name, image, output or _dist(source, cluster))
+            jobs.append((admitted(path, chosen, consent), chosen))
+        confirm(jobs, consent, dry_run=dry_run)
+        if dry_run:
+            return
+        mode: Mode = "resume" if resume else "update" if update else "fresh"
+        if unmount:
+            release(jobs, consent)
+        ready = [Job(examined.device, chosen) for examined, chosen in jobs]
+        error = _write(ready, mode, progress, cluster, json_output=json_output)
+    if error is not None:  # outside the block, which takes every full disk for the cache's
+        raise error
+
+
+def _pairs(
+    target: Path | None, nodes: Sequence[str], image: Path | None
+) -> list[tuple[str | None, Path]]:
+    """Which node goes to which target; raises typer's usage error for what does not fit together."""
+    split = [name.partition("=") for name in nodes]
+    if target is None:
+        if image is not None or not split:
+            raise typer.BadParameter("name the card, such as /dev/sdX")
+        if not all(path for _, _, path in split):
+            raise typer.BadParameter(
+                "name the card of each node: `--node 3=/dev/sdb --node 4=/dev/sdc`"
+            )
+        return [(name, Path(path)) for name, _, path in split]
+    if any(equals for _, equals, _ in split):
+        raise typer.BadParameter("`--node NODE=TARGET` takes no other target")
+    if image is not None and split:
+        raise typer.BadParameter("`--image` and `--node` are two sources: choose one")
+    if len(split) > 1:
+        raise typer.BadParameter("one card becomes one node: `--node 3=/dev/sdb --node 4=/dev/sdc`")
+    return [(split[0][0] if split else None, target)]
+
+
+def _dist(source: Path, cluster: Cluster | None) -> Path:
+    return source.parent / "dist" / (cluster.name if cluster else "")
+
+
+def _source(
+    sources: Sources, cluster: Cluster | None, name: str | None, image: Path | None, dist: Path
+) -> Source:
+    from piimage.cli.loading import chosen  # noqa: PLC0415 -- start-up time
+    from piimage.flash.receipt import next_node  # noqa: PLC0415 -- start-up time
+
+    if image is not None or cluster is None:
+        return sources.of_file(image or Path())
+    node = next_node(cluster) if name is None else chosen(cluster, [name])[0]
+    return sources.of_node(dist, node.name)
+
+
+def _write(
+    jobs: Sequence[Job],
+    mode: Mode,
+    progress: Progress,
+    cluster: Cluster | None,
+    *,
+    json_output: bool,
+) -> PiimageError | None:
+    """Write them; the error of it all, if there is one. Raises `InterruptedWriteError`."""
+    from piimage.cli.flash_shown import shown  # noqa: PLC0415 -- start-up time
+    from piimage.errors import InterruptedWriteError, PiimageError  # noqa: PLC0415 -- start-up time
+    from piimage.flash.receipt import held_before, remember  # noqa: PLC0415 -- start-up time
+    from piimage.flash.several import failure, write_all  # noqa: PLC0415 -- start-up time
+
+    before = {job: held_before(job.device.node, cluster) for job in jobs} if cluster else {}
+    try:
+        with shown(jobs, progress, json_output=json_output) as screen:
+
+            def ended(result: Result) -> None:
+                if cluster and result.outcome:
+                    try:
+                        remember(result.job, cluster, before[result.job])
+                    except PiimageError as error:
+                        progress.warn(f"the card is good, but is not recorded: {error.message}")
+                screen.ended(result)
+
+            results = write_all(jobs, mode=mode, notify=screen.event, ended=ended)
+    except KeyboardInterrupt:
+        raise InterruptedWriteError(
+            "interrupted: the card is not finished and has no partition table",
+            hint="the same command with `--resume` goes on where it stopped",
+        ) from None
+    return failure(results)

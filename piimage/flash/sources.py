@@ -1,0 +1,195 @@
+"""Where a payload comes from: what a build left in `dist/`, or an image file as it came."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from piimage.disk.intake import import_image
+from piimage.disk.sparse import hash_file
+from piimage.disk.streams import image_format
+from piimage.errors import ImageError, PiimageError, VerifyError
+from piimage.flash.bmap_file import Bmap, beside
+from piimage.flash.payload import open_payload
+from piimage.progress import Progress, Quiet
+from piimage.stamping import read_stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from piimage.bases.cache import Cache
+    from piimage.flash.payload import Payload
+
+_FORMATS = ("img", "img.zst", "img.xz", "qcow2")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be written: `title` for people, `node` and `build` where it is a node's, `files` it is read from.
+
+    `proof` returns when the image is what its builder wrote, and raises `VerifyError` if it is not; it takes as
+    long as reading the image once.
+    """
+
+    title: str
+    payload: Payload
+    files: tuple[Path, ...]
+    node: str | None = None
+    build: str | None = None
+    variant: str | None = None
+    proof: Callable[[], None] = field(default=lambda: None, repr=False)
+
+
+class Sources:
+    """Opens sources; images that are packed are unpacked once, into a scratch directory of the cache."""
+
+    def __init__(
+        self, scratch: Path, *, full: bool = False, progress: Progress | None = None
+    ) -> None:
+        self._scratch, self._full, self._progress = scratch, full, progress or Quiet()
+        self._raw: dict[Path, Path] = {}
+        self._proofs: dict[Path, Callable[[], None]] = {}
+        self._hashing = ThreadPoolExecutor(1, "source")
+
+    def close(self) -> None:
+        """Begin no further proofs."""
+        self._hashing.shutdown(wait=False, cancel_futures=True)
+
+    def of_node(self, directory: Path, node: str) -> Source:
+        """A node's source in the output directory of a build: variant and stamp, or its image; the newest.
+
+        Raises `PiimageError` if it was not built.
+        """
+        manifest = _manifest(directory)
+        known = manifest["nodes"].get(node, {})
+        found = list(_of_node(directory, node, known, manifest["variants"]))
+        if not found:
+            raise PiimageError(
+                f"`{directory}` has no build of {node}",
+                hint=f"`piimage build --node {node}` makes one, `piimage build --all` one for each node",
+            )
+        kind, files = max(found, key=lambda one: one[1][0].stat().st_mtime_ns)
+        title = f"{node} of {manifest.get('cluster')}"
+        build, variant = str(known[kind]), str(known.get("variant", ""))
+        if kind == "stamp":
+            stamp = read_stamp(files[0])
+            payload = open_payload(files[1], stamp.patches, full=self._full)
+            sums = {
+                str(v.get("image")): str(v.get("sha256")) for v in manifest["variants"].values()
+            }
+            proof = self._proof(files[1], sums.get(str(files[1].relative_to(directory))))
+        else:
+            digest = _listed(directory / f"{node}.sha256", files[0].name)
+            raw, proof = self._unpacked(files[0], digest)
+            payload = open_payload(raw, full=self._full)
+        return Source(title, payload, files, node, build, variant, proof)
+
+    def of_file(self, path: Path) -> Source:
+        """An image file, raw or packed, with its bmap if that lies beside it.
+
+        The bmap only adds to what is written, and its checksums are held against the image: it may come from
+        holes, which say nothing about what a file system has in use.
+        """
+        raw, _ = self._unpacked(path, None)
+        bmap = beside(path)
+        payload = open_payload(raw, also=bmap.ranges if bmap else (), full=self._full)
+        if bmap and bmap.size != payload.size:
+            raise ImageError(
+                f"`{bmap.name}` is of an image of {bmap.size} bytes, `{path.name}` has {payload.size}",
+                hint="it belongs to another image: move it away",
+            )
+        proof = self._checked(raw, bmap) if bmap else lambda: None
+        return Source(path.name, payload, (path,), proof=proof)
+
+    def _unpacked(self, path: Path, digest: str | None) -> tuple[Path, Callable[[], None]]:
+        """The raw image, and its proof: what is packed is checked before it is unpacked."""
+        if path in self._raw:
+            return self._raw[path], lambda: None
+        if not path.is_file() or image_format(path) == "raw":
+            return path, self._proof(path, digest)
+        raw = self._scratch / f"{len(self._raw)}.img"
+        import_image(path, raw, sha256=digest, progress=self._progress)
+        self._raw[path] = raw
+        return raw, lambda: None
+
+    def _proof(self, path: Path, digest: str | None) -> Callable[[], None]:
+        """A proof that is begun now, beside the writing, once for each file."""
+        if digest is None:
+            return lambda: None
+        if path not in self._proofs:
+            found = self._hashing.submit(hash_file, path)
+
+            def proof() -> None:
+                if found.result() != digest:
+                    raise VerifyError(
+                        f"`{path}` is not what was built: its sha256 is not {digest}",
+                        hint="the disk that it lies on is failing, or somebody changed it: build it again",
+                    )
+
+            self._proofs[path] = proof
+        return self._proofs[path]
+
+    def _checked(self, raw: Path, bmap: Bmap) -> Callable[[], None]:
+        """The bmap's own checksums, begun now."""
+        return self._hashing.submit(bmap.check, raw).result
+
+
+@contextmanager
+def open_sources(
+    cache: Cache, *, full: bool = False, progress: Progress | None = None
+) -> Iterator[Sources]:
+    """`Sources`, with a scratch directory that is gone afterwards."""
+    with cache.scratch() as scratch:
+        sources = Sources(scratch, full=full, progress=progress)
+        try:
+            yield sources
+        finally:
+            sources.close()
+
+
+def _manifest(directory: Path) -> Mapping[str, Any]:
+    path = directory / "manifest.json"
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise PiimageError(
+            f"nothing was built in `{directory}`", hint="`piimage build --all` builds all nodes"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PiimageError(f"cannot read `{path}`: {error}") from error
+    if not isinstance(found, dict):
+        raise PiimageError(f"`{path}` is not the manifest of a build")
+    return {"variants": {}, "nodes": {}, **found}
+
+
+def _of_node(
+    directory: Path, node: str, known: Mapping[str, Any], variants: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[Path, ...]]]:
+    """Each kind of artifact of the node that the manifest vouches for and that is there."""
+    stamp = directory / "stamps" / f"{node}.stamp"
+    image = next(
+        (directory / v["image"] for v in variants.values() if v.get("id") == known.get("variant")),
+        None,
+    )
+    if "stamp" in known and image is not None and stamp.is_file() and image.is_file():
+        yield "stamp", (stamp, image)
+    for kind in _FORMATS:
+        path = directory / f"{node}.{kind}"
+        if kind in known and path.is_file():
+            yield kind, (path,)
+
+
+def _listed(checksums: Path, name: str) -> str | None:
+    """The sha256 of `name` in a file as `sha256sum` writes it."""
+    try:
+        lines = checksums.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise PiimageError(
+            f"`{checksums}` is not there: the build of `{name}` did not end",
+            hint="build it again",
+        ) from error
+    return next((line.split()[0] for line in lines if line.split()[1:] == [name]), None)

@@ -1,0 +1,255 @@
+"""`piimage flash` onto regular files, as the user types it."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import sys
+from dataclasses import dataclass, replace
+
+import pytest
+from tiny_card import SIZE, dirty_card, tiny_patches
+
+from piimage import artifact, resolve, state
+from piimage.cli.main import main
+from piimage.disk.sparse import copy_sparse, hash_file
+from piimage.flash import several
+from piimage.flash.device import Device
+from piimage.flash.payload import open_payload
+from piimage.flash.receipt import next_node, remember
+from piimage.flash.several import Job
+from piimage.flash.sources import Source
+from piimage.stamping import NodeStamp, write_stamp
+
+YAML = """\
+version: 1
+name: abacus
+base: debian-13
+users:
+  - {name: ada, uid: 1000, rename_from: auto}
+network:
+  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
+nodes: {count: 5, name: "node{n}", head: 0}
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def events(self):
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+@pytest.fixture
+def home(tmp_path, tiny):
+    (tmp_path / "cluster.yaml").write_text(YAML)
+    directory = tmp_path / "dist" / "abacus"
+    (directory / "stamps").mkdir(parents=True)
+    (directory / "variants").mkdir()
+    image = directory / "variants" / "worker.img"
+    copy_sparse(tiny, image)
+    nodes = {}
+    for name in ("node1", "node2"):
+        stamp = NodeStamp(name, "v1", f"build-{name}", tuple(tiny_patches(tiny)))
+        write_stamp(directory / "stamps" / f"{name}.stamp", stamp)
+        nodes[name] = {"stamp": stamp.build, "variant": "v1"}
+    known = {"worker": {"id": "v1", "image": "variants/worker.img", "sha256": hash_file(image)}}
+    artifact.write_manifest(
+        directory, {"version": 1, "cluster": "abacus", "variants": known, "nodes": nodes}
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def piimage(home, monkeypatch, capsys):
+    """Runs `piimage flash` there; `said` is what the user answers."""
+    monkeypatch.setenv("PIIMAGE_CACHE", str(home / "cache"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.chdir(home)
+
+    def run(*arguments, said=""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(said))
+        monkeypatch.setattr(sys, "argv", ["piimage", "flash", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out = capsys.readouterr()
+        return Done(left.value.code or 0, out.out, out.err)
+
+    return run
+
+
+@pytest.fixture
+def card(home):
+    return dirty_card(home / "card.img", SIZE)
+
+
+def test_a_node_is_written_once_the_question_is_answered(piimage, card):
+    done = piimage(card, "--node", "1", said="y\n")
+
+    assert done.returncode == 0, done.stderr
+    assert "becomes: node1 of abacus, build build-node1" in done.stderr
+    assert "everything on it is lost" in done.stderr
+    assert "is node1 of abacus" in done.stderr
+    assert card.read_bytes()[0x1B8 : 0x1B8 + 4] == b"\1\2\3\4"
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("answer", ["", "n\n", "\n", "node1\n"])
+def test_any_other_answer_writes_nothing(piimage, card, answer):
+    before = card.read_bytes()
+
+    done = piimage(card, "--node", "1", said=answer)
+
+    assert done.returncode == 5
+    assert "not confirmed, so nothing was written" in done.stderr
+    assert card.read_bytes() == before
+
+
+def test_a_dry_run_tells_and_writes_nothing(piimage, card):
+    before = card.read_bytes()
+
+    done = piimage(card, "--node", "1", "--dry-run")
+
+    assert done.returncode == 0
+    assert "becomes: node1 of abacus" in done.stdout
+    assert card.read_bytes() == before
+
+
+def test_events_for_programs(piimage, card):
+    done = piimage(card, "--node", "1", "--yes", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert {event["node"] for event in done.events} == {"node1"}
+    assert [e["phase"] for e in done.events if e["event"] == "phase"] == [
+        "write",
+        "verify",
+        "finish",
+    ]
+    last = done.events[-1]
+    assert last["event"] == "done"
+    assert last["written"] == last["checked"] > 0
+    assert last["build"] == "build-node1"
+
+
+def test_two_cards_at_once_and_an_update_of_both(piimage, home, card):
+    other = home / "other.img"
+    arguments = ["--node", f"1={card}", "--node", f"node2={other}", "--yes", "--json"]
+
+    done = piimage(*arguments)
+
+    assert done.returncode == 0, done.stderr
+    ended = {e["card"]: e["node"] for e in done.events if e["event"] == "done"}
+    assert ended == {str(card): "node1", str(other): "node2"}
+    again = piimage(*arguments, "--update")
+    assert [e["unchanged"] for e in again.events if e["event"] == "done"] == [True, True]
+
+
+def test_one_of_two_cards_fails_and_the_other_is_written(piimage, home, card, monkeypatch):
+    true = several.write_card
+
+    def write(fd, size, payload, **options):
+        if options["title"].startswith("node2"):
+            raise several.PiimageError("broken")
+        return true(fd, size, payload, **options)
+
+    monkeypatch.setattr(several, "write_card", write)
+    other = home / "other.img"
+
+    done = piimage("--node", f"1={card}", "--node", f"2={other}", "--yes", "--json")
+
+    assert done.returncode == 8
+    assert f"1 of 2 cards failed: {other}" in done.stderr
+    assert {e["card"]: e["event"] for e in done.events}[str(other)] == "failed"
+    assert card.read_bytes()[510:512] == b"\x55\xaa"
+
+
+def test_an_interrupted_write_says_what_the_card_is(piimage, card, monkeypatch):
+    def write(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(several, "write_card", write)
+
+    done = piimage(card, "--node", "1", "--yes")
+
+    assert done.returncode == 130
+    assert "has no partition table" in done.stderr
+    assert "--resume" in done.stderr
+
+
+def test_an_image_of_anybody(piimage, card, tiny):
+    done = piimage(card, "--image", tiny, "--yes", "--quiet")
+
+    assert done.returncode == 0, done.stderr
+    assert card.read_bytes()[:512] == tiny.read_bytes()[:512]
+    assert open_payload(tiny).size == SIZE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name the card"),
+        (["--node", "1"], "--node 3=/dev/sdb"),
+        (["card.img", "--node", "1", "--node", "2"], "one card becomes one node"),
+        (["card.img", "--node", "1=card.img"], "takes no other target"),
+        (["card.img", "--node", "1", "--image", "x.img"], "two sources"),
+        (["card.img", "--node", "1", "--resume", "--update"], "two ways"),
+        (["card.img", "--node", "9"], "has no node `9`"),
+    ],
+)
+def test_what_does_not_fit_together(piimage, card, arguments, words):
+    done = piimage(*arguments)
+
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split())
+
+
+def test_the_same_card_twice(piimage, card):
+    done = piimage("--node", f"1={card}", "--node", f"2={card}", "--yes")
+
+    assert done.returncode == 5
+    assert "are the same card" in done.stderr
+
+
+def test_another_serial_number_is_refused(piimage, card):
+    done = piimage(card, "--node", "1", "--yes", "--serial", "0x12")
+
+    assert done.returncode == 5
+    assert "refused (serial)" in done.stderr
+
+
+def test_a_node_that_was_not_built(piimage, card):
+    done = piimage(card, "--node", "4", "--yes")
+
+    assert done.returncode == 1
+    assert "piimage build --node node4" in done.stderr
+
+
+def test_without_a_node_it_is_the_next_one_that_has_no_card(piimage, card, home):
+    cluster = resolve.load(home / "cluster.yaml", env={}).cluster
+    state.init(cluster)
+    nodes = {node.name: node for node in cluster.nodes}
+    reader = Device(
+        path=home / "sdb", node=home / "sdb", kind="disk", name="sdb", size=8 << 30,
+        serial="0x12", transport="mmc", model="SC64G",
+    )  # fmt: skip
+    source = Source("t", open_payload(card_image(home)), (), "node0", "b0", "v0")
+
+    remember(Job(reader, source), cluster, None)
+
+    (record,) = state.open_state(cluster).cards()
+    assert (record.node, record.build, record.cid) == ("node0", "b0", "0x12")
+    assert (record.model, record.size) == ("SC64G", 8 << 30)
+    assert next_node(cluster) == nodes["node1"]
+    assert "becomes: node1 of abacus" in piimage(card, "--dry-run").stdout
+    for name in nodes:
+        remember(Job(replace(reader, serial=name), replace(source, node=name)), cluster, None)
+    assert "every node of `abacus` has a card" in piimage(card).stderr
+
+
+def card_image(home):
+    return home / "dist" / "abacus" / "variants" / "worker.img"

@@ -1,0 +1,218 @@
+"""What a build left, and image files as they come: which bytes they stand for, and that damage is found."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import os
+import subprocess
+import zipfile
+
+import pytest
+from tiny_card import ROOT, SIZE, dirty_card, tiny_patches
+
+from piimage import artifact
+from piimage.bases.cache import Cache
+from piimage.disk.bmap import write_bmap
+from piimage.disk.slots import apply_patches
+from piimage.disk.sparse import copy_sparse, hash_file
+from piimage.errors import ImageError, PiimageError, VerifyError
+from piimage.flash.bmap_file import read_bmap
+from piimage.flash.payload import BLOCK
+from piimage.flash.sources import open_sources
+from piimage.flash.writer import write_card
+from piimage.stamping import NodeStamp, write_stamp
+
+
+@pytest.fixture
+def dist(tiny, tmp_path):
+    """A build of node3 as variant and stamp."""
+    directory = tmp_path / "dist"
+    (directory / "stamps").mkdir(parents=True)
+    (directory / "variants").mkdir()
+    image = directory / "variants" / "worker.img"
+    copy_sparse(tiny, image)
+    write_stamp(
+        directory / "stamps" / "node3.stamp",
+        NodeStamp("node3", "v1", "b1", tuple(tiny_patches(tiny))),
+    )
+    manifest = {
+        "version": 1,
+        "cluster": "pico5",
+        "variants": {
+            "worker": {"id": "v1", "image": "variants/worker.img", "sha256": hash_file(image)}
+        },
+        "nodes": {"node3": {"stamp": "b1", "variant": "v1"}},
+    }
+    artifact.write_manifest(directory, manifest)
+    return directory
+
+
+@pytest.fixture
+def whole(tiny, tmp_path):
+    path = tmp_path / "whole.img"
+    copy_sparse(tiny, path)
+    path.chmod(0o600)
+    apply_patches(path, tiny_patches(tiny))
+    return path
+
+
+@pytest.fixture
+def sources(tmp_path):
+    with open_sources(Cache(tmp_path / "cache")) as found:
+        yield found
+
+
+def assert_makes(source, whole, tmp_path):
+    """What the source writes to a dirty card is what it needs of the whole image."""
+    card = dirty_card(tmp_path / "card", SIZE)
+    fd = os.open(card, os.O_RDWR)
+    try:
+        write_card(fd, SIZE, source.payload, title=source.title, proof=source.proof, delays=())
+    finally:
+        os.close(fd)
+    one, other = card.read_bytes(), whole.read_bytes()
+    for start, length in source.payload.needed:
+        assert one[start : start + length] == other[start : start + length]
+
+
+def test_a_variant_and_a_stamp_are_the_node(sources, dist, whole, tmp_path):
+    source = sources.of_node(dist, "node3")
+
+    assert (source.title, source.node, source.build) == ("node3 of pico5", "node3", "b1")
+    assert source.variant == "v1"
+    assert_makes(source, whole, tmp_path)
+
+
+@pytest.mark.parametrize("fmt", ["img", "img.zst"])
+def test_a_node_image_is_taken_when_it_is_newer(sources, dist, whole, tmp_path, fmt):
+    import json  # noqa: PLC0415 -- here alone
+
+    artifact.publish(whole, dist, "node3", fmt=fmt)
+    manifest = json.loads((dist / "manifest.json").read_bytes())
+    manifest["nodes"]["node3"][fmt] = "b2"
+    artifact.write_manifest(dist, manifest)
+
+    source = sources.of_node(dist, "node3")
+
+    assert source.build == "b2"
+    assert_makes(source, whole, tmp_path)
+
+
+def test_a_variant_that_changed_since_it_was_built_never_gets_a_partition_table(
+    sources, dist, tmp_path
+):
+    with (dist / "variants" / "worker.img").open("r+b") as file:
+        file.seek(ROOT + 5000)
+        file.write(b"rot")
+    source = sources.of_node(dist, "node3")
+    card = dirty_card(tmp_path / "card", SIZE)
+    fd = os.open(card, os.O_RDWR)
+    try:
+        with pytest.raises(VerifyError, match="is not what was built"):
+            write_card(fd, SIZE, source.payload, title="x", proof=source.proof)
+    finally:
+        os.close(fd)
+    assert not any(card.read_bytes()[:BLOCK])
+
+
+def test_what_was_not_built_is_told(sources, dist, tmp_path):
+    with pytest.raises(PiimageError, match="has no build of node4") as caught:
+        sources.of_node(dist, "node4")
+    assert "piimage build --node node4" in caught.value.hint
+    with pytest.raises(PiimageError, match="nothing was built in"):
+        sources.of_node(tmp_path / "nowhere", "node3")
+
+
+def pack(image, kind):
+    path = image.with_name(f"{image.name}.{kind}")
+    data = image.read_bytes()
+    if kind == "xz":
+        path.write_bytes(lzma.compress(data, preset=0))
+    elif kind == "gz":
+        path.write_bytes(gzip.compress(data, 1))
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.write(image, image.name)
+    else:
+        subprocess.run(["zstd", "-1", "-q", image, "-o", path], check=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "mapped"), [("xz", True), ("gz", False), ("zip", False), ("zst", False)]
+)
+def test_packed_images_with_and_without_a_bmap(sources, whole, tmp_path, kind, mapped):
+    path = pack(whole, kind)
+    if mapped:
+        write_bmap(whole, whole.with_suffix(".bmap"))
+
+    assert_makes(sources.of_file(path), whole, tmp_path)
+
+
+def test_a_bmap_from_holes_does_not_take_anything_away(sources, whole, tmp_path):
+    plain = sources.of_file(whole).payload.needed
+    whole.with_suffix(".bmap").write_bytes(bmap(whole, [(0, 0)]))
+
+    assert sources.of_file(whole).payload.needed == plain
+
+
+def bmap(image, blocks, checksum=None, size=None):
+    """A bmap that somebody else made, of these block ranges."""
+    data = image.read_bytes()
+    lines = []
+    for first, last in blocks:
+        digest = hashlib.sha256(data[first * BLOCK : (last + 1) * BLOCK]).hexdigest()
+        lines.append(f'<Range chksum="{checksum or digest}"> {first}-{last} </Range>')
+    text = (
+        f'<bmap version="2.0"><ImageSize> {size or len(data)} </ImageSize><BlockSize> 4096 </BlockSize>'
+        f"<BmapFileChecksum> {'0' * 64} </BmapFileChecksum><ChecksumType> sha256 </ChecksumType>"
+        f"<BlockMap>{''.join(lines)}</BlockMap></bmap>"
+    )
+    return text.replace("0" * 64, hashlib.sha256(text.encode()).hexdigest(), 1).encode()
+
+
+def test_an_image_that_its_bmap_does_not_know_is_found(sources, whole):
+    whole.with_suffix(".bmap").write_bytes(bmap(whole, [(0, 3)], checksum="1" * 64))
+
+    with pytest.raises(VerifyError, match=r"not the one that `whole\.bmap` was made for"):
+        sources.of_file(whole).proof()
+
+
+def test_the_bmap_of_another_image_is_refused(sources, whole):
+    whole.with_suffix(".bmap").write_bytes(bmap(whole, [(0, 3)], size=1 << 30))
+
+    with pytest.raises(ImageError, match="is of an image of 1073741824 bytes"):
+        sources.of_file(whole)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no xml",
+        b"<!DOCTYPE x><bmap/>",
+        b"<bmap/>",
+        b"<other><BlockSize>4096</BlockSize><ImageSize>9</ImageSize></other>",
+        b"<bmap><BlockSize>0</BlockSize><ImageSize>9</ImageSize></bmap>",
+        b"<bmap><BlockSize>4096</BlockSize><ImageSize>9</ImageSize><ChecksumType>x</ChecksumType></bmap>",
+        b"<bmap><BlockSize>4096</BlockSize><ImageSize>9000</ImageSize><Range>3</Range></bmap>",
+        b"<bmap><BlockSize>4096</BlockSize><ImageSize>9000</ImageSize><Range>-1</Range></bmap>",
+        b"<bmap><BlockSize>4096</BlockSize><ImageSize>9000</ImageSize><Range>1-0</Range></bmap>",
+    ],
+)
+def test_what_is_no_bmap_is_refused(tmp_path, data):
+    path = tmp_path / "x.bmap"
+    path.write_bytes(data)
+
+    with pytest.raises(ImageError, match=r"`x\.bmap` is not a bmap file"):
+        read_bmap(path)
+
+
+def test_a_damaged_bmap_is_refused(tmp_path, whole):
+    path = tmp_path / "x.bmap"
+    path.write_bytes(bmap(whole, [(0, 3), (7, 9)]).replace(b"7-9", b"7-8"))
+
+    with pytest.raises(ImageError, match="its own checksum is wrong"):
+        read_bmap(path)
