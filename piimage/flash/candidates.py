@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from piimage.flash.device import THIS_MACHINE
 from piimage.flash.guard import examine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from piimage.flash.card import CardLabel
@@ -47,22 +49,26 @@ class Candidate:
         }
 
 
+def disks(host: Host = THIS_MACHINE) -> Iterator[Path]:
+    """The nodes of all disks that are or may get a medium, partitions left out."""
+    for name in host.names("sys/block"):
+        idle = name.startswith("loop") and not host.text(f"sys/block/{name}/loop/backing_file")
+        if not _NO_DISK.fullmatch(name) and not idle:
+            # The kernel writes `!` where a device lies in a directory below /dev.
+            yield host.at(f"dev/{name.replace('!', '/')}")
+
+
 def candidates(host: Host = THIS_MACHINE) -> tuple[Candidate, ...]:
     """The disks of this machine by name, those first that may be written to."""
     found = []
-    for name in host.names("sys/block"):
-        idle = name.startswith("loop") and not host.text(f"sys/block/{name}/loop/backing_file")
-        if _NO_DISK.fullmatch(name) or idle:
-            continue
-        try:
-            # The kernel writes `!` where a device lies in a directory below /dev.
-            found.append(_candidate(host.at(f"dev/{name.replace('!', '/')}"), host))
-        except DeviceRefusedError:  # taken out while we looked
-            continue
+    for path in disks(host):
+        with suppress(DeviceRefusedError):  # taken out while we looked
+            found.append(candidate(path, host))
     return tuple(sorted(found, key=lambda each: not each.possible))
 
 
-def _candidate(path: Path, host: Host) -> Candidate:
+def candidate(path: Path, host: Host = THIS_MACHINE) -> Candidate:
+    """One disk; raises `DeviceRefusedError` if there is none of this name any more."""
     examined = examine(path, settle=0, host=host)
     if not all(refusal.override for refusal in examined.refusals):
         return Candidate(examined, None, readable=True)

@@ -88,7 +88,7 @@ class Device:
 
     def named_exactly(self) -> bool:
         """Whether the path that was given names this very device and no other that may come in its place."""
-        return self.is_file or _BY_ID.parts[-1] in self.path.parts
+        return self.is_file or self.path.parent.resolve() / self.path.name in self.by_id
 
     def document(self) -> dict[str, Any]:
         """The device for JSON."""

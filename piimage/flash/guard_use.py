@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from piimage.flash.device import Device
     from piimage.flash.host import Host, Number, Seen
 
+_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "fuse"}
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -143,14 +144,35 @@ def loops(kin: Family, host: Host) -> list[tuple[str, str]]:
 def openers(kin: Family, host: Host) -> list[Opener]:
     """Programs but this one that have a part open, as far as we may look at them (root: all)."""
     found = {}
+    remote: dict[str, tuple[str, ...]] = {}
     for pid in host.processes():
         if pid == os.getpid():
             continue
         for name in host.names(f"proc/{pid}/fd"):
-            part = kin.member(host.look(host.at(f"proc/{pid}/fd/{name}")))
+            link = host.at(f"proc/{pid}/fd/{name}")
+            space = namespace(pid, host)
+            if space not in remote:
+                remote[space] = _remote(pid, host)
+            part = None if _below(link, remote[space]) else kin.member(host.look(link))
             if part:
                 found[part, pid] = Opener(part, pid, host.text(f"proc/{pid}/comm"))
     return list(found.values())
+
+
+def _remote(pid: int, host: Host) -> tuple[str, ...]:
+    """Where file systems of servers and programs are mounted: to look at a file there may take for ever."""
+    return tuple(
+        f"{point}/"
+        for _, point, kind, _ in table(pid, host)
+        if kind in _REMOTE or kind.startswith("fuse.")
+    )
+
+
+def _below(link: Path, points: tuple[str, ...]) -> bool:
+    try:
+        return bool(points) and str(link.readlink()).startswith(points)
+    except OSError:
+        return True
 
 
 def disks_under(path: Path, host: Host) -> set[str]:

@@ -221,6 +221,13 @@ def test_a_program_that_has_it_open(machine, card, part):
     assert refusal.reason == f"`dd` (process 77) has `{part}` open"
 
 
+def test_files_of_servers_are_not_looked_at_since_that_may_take_for_ever(machine, card):
+    machine.process(77, namespace=2, comm="dd")
+    machine.opens(77, card)
+    machine.mount("0:50", str(card.parent), "server:/srv", kind="nfs4", pid=77)
+    assert names(machine, card) == []
+
+
 def test_a_program_that_lets_go_is_waited_for(machine, card):
     machine.process(77, namespace=1, comm="systemd-udevd")
     machine.opens(77, card)
