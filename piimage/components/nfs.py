@@ -43,6 +43,12 @@ _UNWANTED = (
 #: attempts), and after a power cut of all nodes files can be opened 30 s after the server's start.
 _NFSD = "[nfsd]\nvers3=n\nlease-time=30\ngrace-time=30\n"
 
+#: No delegations (nfsd gives one of writing since Linux 6.6). A client that has one keeps a file that its
+#: program has closed; whoever opens it on the server waits until it is handed back, and nfsd may still hold
+#: it then: `execve` says ETXTBSY to one of two ranks of a program just linked on another node.
+_SYSCTL = "/etc/sysctl.d/60-piimage-nfs.conf"
+_LEASES = b"fs.leases-enable = 0\n"
+
 
 def packages(cluster: Cluster, role: Role) -> tuple[str, ...]:
     """Logical names: a server of one share may be a client of another."""
@@ -113,6 +119,7 @@ def _exports(cluster: Cluster, role: Role, facts: Facts) -> dict[str, Entry]:
     entries: dict[str, Entry] = {
         _EXPORTS: File(exports_text(cluster, role).encode()),
         f"{_SERVER_CONF}.d/10-piimage.conf": File(_NFSD.encode()),
+        _SYSCTL: File(_LEASES),
     }
     for share in cluster.shares:
         if share.path in role.serves:
@@ -181,6 +188,7 @@ def _server_checks(cluster: Cluster, role: Role) -> list[Check]:
     checks = [
         Check(name="NFS server", argv=("systemctl", "is-active", _SERVER), expect="^active$"),
         Check(name="NFS port", argv=("ss", "-Hlnt", "sport = :2049"), expect=":2049"),
+        Check(name="no delegations", argv=("cat", "/proc/sys/fs/leases-enable"), expect=r"\A0$"),
     ]
     for path in role.serves:
         line = rf"^{re.escape(path)}\s+{re.escape(str(cluster.subnet))}\(rw,"

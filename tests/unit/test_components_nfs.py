@@ -61,6 +61,7 @@ def test_the_servers_files():
     assert content(part, "/etc/nfs.conf.d/10-piimage.conf") == (
         "[nfsd]\nvers3=n\nlease-time=30\ngrace-time=30\n"
     )
+    assert content(part, "/etc/sysctl.d/60-piimage-nfs.conf") == "fs.leases-enable = 0\n"
     assert part.delta.entries["/srv/cluster"] == Directory(0o755, 1000, 1000)
     assert part.enable == ("nfs-server.service",)
     assert not [path for path in part.delta.entries if "mount" in path]
