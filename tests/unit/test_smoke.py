@@ -587,6 +587,9 @@ def test_the_roster_is_what_the_component_writes(tmp_path):
         ("---\nThere are not\nenough slots.\n\nMore of it.\n---\n", "There are not enough slots."),
         ("[a:1] plm:ssh: Warning: setpgid(1) failed: Permission denied(13)\nlast\n", "last"),
         ("ada@node1: Permission denied (publickey).\n", "ada@node1: Permission denied (publickey)."),
+        (("[proxy:1@b] HYDU_create_process (lib/utils/launch.c:73): execvp error on file /x (Text file busy)\n"
+         "[mpiexec@a] main (mpiexec/mpiexec.c:260): process manager error waiting for completion\n"),
+         "b: execvp error on file /x (Text file busy)"),
         ("", "exit status 3"),
     ],
 )  # fmt: skip

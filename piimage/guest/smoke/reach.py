@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SIGNED = re.compile(r"^[a-z][\w./-]*: \S|Fatal error|Permission denied \(|verification failed")
+#: MPICH's launcher: which part of it on which node, the place in its source, what is wrong.
+_HYDRA = re.compile(r"^\[(?:proxy:[\d:]+|mpiexec)@([^\]]+)\] \w+ \([^)]*\): (.+)")
 _LONGEST = 240
 #: Nodes asked at the same time; each is an ssh process.
 AT_ONCE = 64
@@ -48,11 +50,15 @@ class Said:
 
 
 def _telling(errors: str) -> str:
-    """A line that a program signed (`ssh: connect to...`), else a framed text's beginning, else the last line."""
+    """A line that a program signed (`ssh: connect to...`), else a framed text's beginning, else the last line.
+
+    Of Hydra's lines the first: the rest tell how it came to its own end.
+    """
     lines = [re.sub(r"[^ -~]", "", line).strip() for line in errors.splitlines()]
     signed = [line for line in lines if _SIGNED.search(line)]
+    hydra = [f"{found[1]}: {found[2]}" for found in map(_HYDRA.match, lines) if found]
     last = [line for line in lines if line.strip("-")]
-    return next(iter([*signed, *_framed(lines), *last[-1:]]), "")[:_LONGEST]
+    return next(iter([*signed, *hydra, *_framed(lines), *last[-1:]]), "")[:_LONGEST]
 
 
 def _framed(lines: Sequence[str]) -> list[str]:
