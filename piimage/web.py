@@ -1,4 +1,4 @@
-"""Small texts from the web, through urllib: bounded in size and time, and never out of https."""
+"""Answers from the web, through urllib: whole or an error, and never out of https."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ _MAX_SHOWN = 200
 def read_text(url: str, *, hint: str) -> str | None:
     """The text at `url`, or None where the server says that there is none (404).
 
-    Raises `FetchError` with `hint` for anything else than a whole answer.
+    Raises `FetchError` with `hint` for anything else than a whole answer, of 256 KiB at most.
     """
+    data = read_bytes(url, hint=hint)
+    return None if data is None else data.decode(errors="replace")
+
+
+def read_bytes(url: str, *, hint: str, largest: int = _LARGEST) -> bytes | None:
+    """As `read_text`, undecoded, and of up to `largest` bytes."""
     try:
-        return _read(url)
+        return _read(url, largest)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == _NOT_FOUND:
@@ -75,7 +81,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _read(url: str) -> str:
+def _read(url: str, largest: int) -> bytes:
     headers = {"User-Agent": f"piimage/{__version__}"}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 -- _opener has two schemes
     end = time.monotonic() + _DEADLINE
@@ -83,10 +89,10 @@ def _read(url: str) -> str:
     with _opener().open(request, timeout=_WAIT) as answer:
         while block := answer.read1(1 << 16):
             content += block
-            if len(content) > _LARGEST:
-                raise ValueError(f"the answer is larger than {_LARGEST >> 10} KiB")
+            if len(content) > largest:
+                raise ValueError(f"the answer is larger than {largest >> 10} KiB")
             if time.monotonic() > end:
                 raise ValueError(f"the answer did not end within {_DEADLINE} s")
         if answer.length:  # read1 does not raise IncompleteRead
             raise ValueError("the answer was cut off")
-    return content.decode(errors="replace")
+    return content

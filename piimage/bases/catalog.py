@@ -1,4 +1,4 @@
-"""The catalog: bases that can be had by name, from `profiles/distro/*.yaml`."""
+"""The catalog: bases that can be had by name, from `profiles/distro/*.yaml` and `profiles/images/*.yaml`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from piimage.bases import image_list, publishers
 from piimage.errors import ConfigError
 from piimage.report import Severity, shown
 from piimage.spec import source
@@ -15,29 +16,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-#: How a base can be had by name.
+    from piimage.bases.publishers import Published
+
+#: How a distribution's own profile says that a base of it is had.
 OBTAIN = ("make",)
 _FIELDS = ("description", "obtain", "suite", "architecture")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A base of the catalog: `obtain` is one of `OBTAIN`, the rest is in Debian's words."""
+    """A base of the catalog: `obtain` is `make` or `pull`.
+
+    One that is made has `suite` and `architecture` in Debian's words, one that is pulled has `published`.
+    """
 
     name: str
     description: str
     obtain: str
-    suite: str
-    architecture: str
+    suite: str = ""
+    architecture: str = ""
+    published: Published | None = None
 
 
 def entries(beside: Path | None = None) -> dict[str, Entry]:
     """All entries by name; a file beside cluster.yaml goes before one that ships.
 
-    Raises `ConfigError` for a file that is not valid. Files that say nothing of `obtain` describe a
-    distribution whose images come from elsewhere, and are no entries.
+    Raises `ConfigError` for a file that is not valid. Files in `distro` that say nothing of `obtain` describe
+    a distribution whose images come from elsewhere, and are no entries. Publishers' own lists count as they
+    were when they were last asked for.
     """
-    found: dict[str, Entry] = {}
+    known, images = publishers.read_all(beside)
+    images = {**image_list.kept(known.values()), **images}
+    found = {
+        name: Entry(name=name, description=image.description, obtain="pull", published=image)
+        for name, image in images.items()
+    }
     for directory in reversed(data_dirs("profiles", beside)):
         for path in sorted((directory / "distro").glob("*.yaml")):
             document = source.read(path)
@@ -71,7 +84,13 @@ def _entry(name: str, document: source.Document) -> Entry:
         _refuse(
             document, "obtain", f"{shown(values['obtain'])} is not a way to have a base: {allowed}"
         )
-    return Entry(name=name, **values)
+    return Entry(
+        name=name,
+        description=values["description"],
+        obtain=values["obtain"],
+        suite=values["suite"],
+        architecture=values["architecture"],
+    )
 
 
 def _refuse(document: source.Document, field: str, message: str) -> None:

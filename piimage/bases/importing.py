@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from hashlib import sha256 as sha256_of
 from typing import TYPE_CHECKING
 
 from piimage import __version__
+from piimage.bases.naming import name_after, stem
 from piimage.bases.record import Origin
 from piimage.disk.atomic import write_bytes
 from piimage.disk.intake import import_image
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from piimage.bases.record import Base
     from piimage.bases.store import Store
     from piimage.progress import Progress
-
-_SUFFIX = re.compile(r"\.(xz|gz|zst|zip|qcow2|img|raw)$", re.IGNORECASE)
 
 
 def import_base(
@@ -51,7 +49,7 @@ def import_base(
         known = _known(path, store, wanted, sha256)  # another process may have been at it
         if known is not None:
             return known
-        raw = scratch / f"{_stem(path)}.img"
+        raw = scratch / f"{stem(path.name)}.img"
         came = import_image(path, raw, sha256=sha256, progress=progress)
         image_id = hash_file(raw, progress=progress)
         base = _present(store, image_id, wanted)
@@ -70,15 +68,7 @@ def import_base(
 
 def name_of(path: Path) -> str:
     """A base's name after its file: `2025-10-01-lite.img.xz` is `2025-10-01-lite`."""
-    name = re.sub(r"[^a-z0-9._+-]+", "-", _stem(path).lower()).lstrip("._+-")
-    return name[:100] or "image"
-
-
-def _stem(path: Path) -> str:
-    stem = path.name
-    while (shorter := _SUFFIX.sub("", stem)) != stem and shorter:
-        stem = shorter
-    return stem
+    return name_after(path.name)
 
 
 def _present(store: Store, image_id: str, wanted: str | None) -> Base | None:

@@ -32,7 +32,7 @@ def make(name: str, *, store: Store, progress: Progress, force: bool = False) ->
     `ToolFailedError` when a step fails; the store is then as it was.
     """
     entry = catalog.entries().get(name)
-    if entry is None:
+    if entry is None or entry.obtain != "make":
         raise PiimageError(f"`{name}` is not a base that can be made", hint=catalog.cure(name, ()))
     suite = entry.suite
     with store.lock(f"make-{name}"):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from piimage.bases.record import Base
     from piimage.bases.store import Store
+    from piimage.progress import Progress
 
 app = typer.Typer(
     help="Images to start from: list, show, make, import.",
@@ -30,12 +31,21 @@ _SHORT = 12
 
 
 @app.command("list")
-def list_(*, json_output: _Json = False) -> None:
-    """List the bases that are here and those that can be made.
+def list_(
+    *,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="First ask publishers for their newest lists.")
+    ] = False,
+    json_output: _Json = False,
+) -> None:
+    """List the bases that are here, and those that can be made or pulled.
 
     Example: piimage base list
     """
-    rows = _listing(_store(json_output=json_output))
+    store = _store(json_output=json_output)
+    if refresh:
+        _refresh(store, progress_for(json_output=json_output))
+    rows = _listing(store)
     if json_output:
         _print_json(rows)
         return
@@ -128,6 +138,14 @@ def _store(*, json_output: bool) -> Store:
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
 
     return Store(progress=progress_for(json_output=json_output))
+
+
+def _refresh(store: Store, progress: Progress) -> None:
+    from piimage.bases import image_list, publishers  # noqa: PLC0415 -- start-up time
+
+    known, _ = publishers.read_all(Path())
+    count = image_list.refresh(known.values(), store, progress)
+    progress.say(f"the publishers' own lists name {count} images")
 
 
 def _listing(store: Store) -> list[dict[str, Any]]:

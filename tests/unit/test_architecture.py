@@ -151,7 +151,8 @@ def _texts() -> list[Path]:
 
 def test_no_file_names_the_host_of_a_package_registry():
     named = {}
-    for path in _texts():
+    catalog = set((ROOT / "profiles" / "images").iterdir())  # where images are is what it is for
+    for path in set(_texts()) - catalog:
         text = path.read_text(encoding="utf-8", errors="replace")
         match = REGISTRIES.search(text)
         if match:

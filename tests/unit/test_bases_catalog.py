@@ -60,5 +60,6 @@ def test_a_wrong_profile_says_where(tmp_path, old, new, message):
 
 def test_cures():
     assert cure("debian-13", []) == "run `piimage base make debian-13`"
+    assert cure("ubuntu-24.04-arm64", []) == "run `piimage base pull ubuntu-24.04-arm64`"
     assert "did you mean `raspios`" in cure("rapsios", ["raspios"])
     assert "--name zzz" in cure("zzz", [])

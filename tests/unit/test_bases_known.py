@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+from piimage.bases.catalog import entries
 from piimage.bases.known import known_facts, known_names
 from piimage.facts import Facts, FileFact, OsRelease, PartitionTable
 
@@ -33,7 +34,7 @@ def test_a_base_that_is_here_is_known(tmp_path, monkeypatch):
     (home / "base.json").write_text("{}")
     (home / "facts.json").write_text(json.dumps(facts().to_json()))
 
-    assert known_names() == {"debian-13", "mine"}
+    assert known_names() == {*entries(), "mine"}
     found = known_facts("mine")
     assert found is not None
     assert found.text("/etc/passwd") == "pi:x:1000:1000::/:/bin/sh\n"
@@ -50,4 +51,5 @@ def test_what_is_not_here_or_broken_is_not_known(tmp_path, monkeypatch):
     assert known_facts("broken") is None
     assert known_facts("absent") is None
     assert known_facts("/some/file.img") is None
-    assert known_names() == {"debian-13"}
+    assert known_names() == {*entries()}
+    assert {"debian-13", "raspios-trixie-arm64-lite"} <= known_names()
