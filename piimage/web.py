@@ -6,18 +6,24 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from typing import IO, TYPE_CHECKING
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from piimage import __version__
 from piimage.errors import FetchError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from email.message import Message
 
 #: Seconds for each wait on the network, and for a whole answer; the largest answer in bytes.
 _WAIT, _DEADLINE, _LARGEST = 15, 30, 256 << 10
-_NOT_FOUND = 404
+_NOT_FOUND, _BAD_RANGE = 404, 416
+#: Answers of a server that has trouble of its own: time-outs, too much to do.
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+#: What urllib, http.client and sockets raise.
+_FAILURES = (OSError, http.client.HTTPException, ValueError)
 _MAX_SHOWN = 200
 
 
@@ -38,13 +44,72 @@ def read_bytes(url: str, *, hint: str, largest: int = _LARGEST) -> bytes | None:
         error.close()
         if error.code == _NOT_FOUND:
             return None
-        reason = f"{error.code} {error.reason}".strip()
-    except urllib.error.URLError as error:
-        reason = str(getattr(error.reason, "strerror", None) or error.reason)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    host = urlsplit(url).netloc or url
-    raise FetchError(f"{host} gave nothing: {reason[:_MAX_SHOWN].lower()}", hint=hint)
+        reason = _reason(error)
+    except _FAILURES as error:
+        reason = _reason(error)
+    raise FetchError(_nothing(url, reason), hint=hint)
+
+
+class BrokenOffError(FetchError):
+    """No answer, or one that broke off: another time it may go better."""
+
+
+class Answer:
+    """The beginning of an answer: `status` and `headers` are HTTP's, the rest comes by `read`."""
+
+    def __init__(self, response: Any, url: str, hint: str) -> None:  # noqa: ANN401 -- urllib has two kinds
+        self._response, self._url, self._hint = response, url, hint
+        self.status: int = response.status
+        self.headers: Message = response.headers
+
+    def read(self, size: int) -> bytes:
+        """What has come, at most `size` bytes, b"" at the end.
+
+        Raises `BrokenOffError`, also where less came than the server had announced.
+        """
+        try:
+            data: bytes = self._response.read1(size)
+        except _FAILURES as error:
+            raise BrokenOffError(_broken(self._url, _reason(error)), hint=self._hint) from error
+        if not data and self._response.length:
+            raise BrokenOffError(_broken(self._url, "the answer was cut off"), hint=self._hint)
+        return data
+
+
+@contextmanager
+def answer(url: str, headers: Mapping[str, str], *, hint: str) -> Iterator[Answer]:
+    """What the server says to a GET with these headers: 200, 206 or 416.
+
+    Raises `BrokenOffError` where another try may do better, `FetchError` for a refusal.
+    """
+    try:
+        response = _opener().open(_request(url, headers), timeout=_WAIT)
+    except urllib.error.HTTPError as error:
+        if error.code != _BAD_RANGE:
+            error.close()
+            kind = BrokenOffError if error.code in _PASSING else FetchError
+            raise kind(_nothing(url, _reason(error)), hint=hint) from error
+        response = error
+    except _FAILURES as error:
+        raise BrokenOffError(_nothing(url, _reason(error)), hint=hint) from error
+    with response:
+        yield Answer(response, url, hint)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{error.code} {error.reason}".strip()
+    if isinstance(error, urllib.error.URLError):
+        return str(getattr(error.reason, "strerror", None) or error.reason)
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
+def _nothing(url: str, reason: str) -> str:
+    return f"{urlsplit(url).netloc or url} gave nothing: {reason[:_MAX_SHOWN].lower()}"
+
+
+def _broken(url: str, reason: str) -> str:
+    return f"the connection to {urlsplit(url).netloc} broke: {reason[:_MAX_SHOWN].lower()}"
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -82,11 +147,9 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _read(url: str, largest: int) -> bytes:
-    headers = {"User-Agent": f"piimage/{__version__}"}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 -- _opener has two schemes
     end = time.monotonic() + _DEADLINE
     content = b""
-    with _opener().open(request, timeout=_WAIT) as answer:
+    with _opener().open(_request(url, {}), timeout=_WAIT) as answer:
         while block := answer.read1(1 << 16):
             content += block
             if len(content) > largest:
@@ -96,3 +159,8 @@ def _read(url: str, largest: int) -> bytes:
         if answer.length:  # read1 does not raise IncompleteRead
             raise ValueError("the answer was cut off")
     return content
+
+
+def _request(url: str, headers: Mapping[str, str]) -> urllib.request.Request:
+    named = {"User-Agent": f"piimage/{__version__}", **headers}
+    return urllib.request.Request(url, headers=named)  # noqa: S310 -- _opener has two schemes

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+#: Seconds: between marks, that a rate looks back, before it is told.
+_MARK, _WINDOW, _WORTH_SAYING = 0.2, 8.0, 1.0
 _DONE, _FAILED, _OPEN = "✓", "✗", "…"
 
 
@@ -31,6 +34,40 @@ def human(amount: float) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
+def span(seconds: float) -> str:
+    """A time for people: `40 s`, `3:05`, `1:02:05`."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004 -- a minute
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Rate:
+    """How fast amounts grow, over the last seconds: what was there at the start does not count."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def mark(self, amount: int, now: float) -> None:
+        """So much is there at this time, in seconds."""
+        marks = self._marks
+        if marks and amount < marks[-1][1]:
+            marks.clear()
+        if not marks or now - marks[-1][0] >= _MARK:
+            marks.append((now, amount))
+        while len(marks) > 2 and now - marks[1][0] > _WINDOW:  # noqa: PLR2004 -- a rate has two ends
+            marks.popleft()
+
+    def per_second(self, now: float) -> float:
+        """The rate, falling where nothing comes; 0 until there is one worth saying."""
+        if not self._marks or now - self._marks[0][0] < _WORTH_SAYING:
+            return 0.0
+        (began, first), (_, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (now - began)
+
+
 class Line:
     """One step: its amounts, its note, when it began."""
 
@@ -39,14 +76,16 @@ class Line:
         self.began = time.monotonic()
         self.amount = self.done = 0
         self.text = ""
+        self._rate = Rate()
 
     def total(self, amount: int) -> None:
         """How much there is to do."""
         self.amount = amount
 
     def advance(self, amount: int) -> None:
-        """So much more is done."""
+        """So much more is done; less, where it begins again."""
         self.done += amount
+        self._rate.mark(self.done, time.monotonic())
         self._show.update(self)
 
     def note(self, text: str) -> None:
@@ -55,14 +94,19 @@ class Line:
         self._show.update(self)
 
     def status(self) -> str:
-        """Title, how far, how long."""
+        """Title, how far, how fast, how long still and so far."""
         parts = [self.title]
         if self.done:
             far = f"{human(self.done)} of {human(self.amount)}" if self.amount else human(self.done)
             parts.append(far)
             if self.amount:
                 parts.append(f"{min(100, self.done * 100 // self.amount)} %")
-        elif self.text:
+            rate = self._rate.per_second(time.monotonic())
+            if rate:
+                parts.append(f"{human(rate)}/s")
+                if self.amount > self.done:
+                    parts.append(f"{span((self.amount - self.done) / rate)} left")
+        if self.text:
             parts.append(self.text)
         parts.append(f"{time.monotonic() - self.began:.0f} s")
         return "  ".join(parts)

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from piimage.disk.atomic import full_disk, megabytes
 from piimage.errors import ImageError, WriteFailedError
@@ -41,6 +41,13 @@ _UNSUPPORTED = {b"BZh": "bzip2", b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR", b"\x04\
 ACCEPTED = "`.img`, `.img.xz`, `.img.gz`, `.img.zst`, `.zip` or `.qcow2`"
 
 
+class Readable(Protocol):
+    """What can be read onward."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes, b"" at the end only."""
+
+
 def image_format(path: Path) -> str:
     """`raw`, `xz`, `gz`, `zst`, `zip` or `qcow2`, by the first bytes; else `ImageError`."""
     try:
@@ -49,10 +56,15 @@ def image_format(path: Path) -> str:
     except OSError as error:
         words = (error.strerror or str(error)).lower()
         raise ImageError(f"cannot read `{path}`: {words}") from error
-    for magic, name in _UNSUPPORTED.items():
+    return format_of(head, path.name)
+
+
+def format_of(head: bytes, name: str) -> str:
+    """As `image_format`, of the file `name` that begins with these eight bytes."""
+    for magic, kind in _UNSUPPORTED.items():
         if head.startswith(magic):
-            raise ImageError(f"`{path.name}` is {name} data; an image is {ACCEPTED}")
-    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "raw")
+            raise ImageError(f"`{name}` is {kind} data; an image is {ACCEPTED}")
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "raw")
 
 
 @contextmanager
@@ -72,6 +84,11 @@ def open_image(path: Path, *, scratch: Path | None = None) -> Iterator[io.RawIOB
             path, kind = directory / "raw", "raw"
         file = stack.enter_context(path.open("rb"))
         yield _Guarded(_reader(kind, path, file, stack), path.name)
+
+
+def guarded(read: Callable[[int], bytes], name: str) -> io.RawIOBase:
+    """A stream of what `read` gives, its decompression errors told as `ImageError`s about `name`."""
+    return _Guarded(read, name)
 
 
 def convert_qcow2(path: Path, target: Path) -> None:
@@ -158,7 +175,7 @@ class _Guarded(io.RawIOBase):
 
 def _reader(kind: str, path: Path, file: IO[bytes], stack: ExitStack) -> Callable[[int], bytes]:
     if kind == "xz":
-        return _Xz(file).read
+        return Xz(file).read
     if kind == "gz":
         return stack.enter_context(gzip.GzipFile(fileobj=file)).read
     if kind == "zip":
@@ -167,19 +184,20 @@ def _reader(kind: str, path: Path, file: IO[bytes], stack: ExitStack) -> Callabl
         words = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 -- the stack closes it
         child = stack.enter_context(process(["zstd", "-dcq"], stdin=file, stderr=words))
         assert child.stdout is not None  # noqa: S101 -- `process` made a pipe
-        return _Child(child.stdout, child.wait, words, path.name).read
+        return Child(child.stdout, child.wait, words, path.name).read
     return file.read
 
 
-class _Xz:
+class Xz:
     """Concatenated xz streams with a bound on memory, which `lzma.open` cannot set."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Readable) -> None:
         self._file = file
         self._decoder: lzma.LZMADecompressor | None = None
         self._input = b""
 
     def read(self, size: int) -> bytes:
+        """Up to `size` bytes; b"" at the end. Raises `EOFError` or `lzma.LZMAError`."""
         while True:
             if self._decoder is None and not self._next_stream():
                 return b""
@@ -207,7 +225,7 @@ class _Xz:
         return True
 
 
-class _Child:
+class Child:
     """Standard output of a tool; its failure shows at the end of the data, not as a short file."""
 
     def __init__(
@@ -216,6 +234,7 @@ class _Child:
         self._data, self._wait, self._words, self._name = data, wait, words, name
 
     def read(self, size: int) -> bytes:
+        """Up to `size` bytes; b"" at the end. Raises `ImageError` if the tool failed."""
         data = self._data.read(size)
         if len(data) < size and self._wait() != 0:
             self._words.seek(0)

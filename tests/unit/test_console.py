@@ -15,6 +15,7 @@ import pytest
 
 from piimage.cli import console
 from piimage.cli.console import Live, Plain, human, progress_for
+from piimage.cli.lines import Line, Rate, span
 from piimage.progress import Quiet
 
 
@@ -57,7 +58,8 @@ def test_plain_lines_now_and_then(capsys, monkeypatch):
 
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "copying"
-    assert any(re.match(r"  copying  2\.0 MiB of 4\.0 MiB  50 %  \d+ s", line) for line in lines)
+    far = r"  copying  2\.0 MiB of 4\.0 MiB  50 %.*  \d+ s"
+    assert any(re.fullmatch(far, line) for line in lines)
     assert re.match(r"copying: done in \d+ s", lines[-1])
 
 
@@ -278,3 +280,55 @@ def test_plain_lines_of_several_things(capsys, monkeypatch):
     assert "  ✗ bc  it died" in err
     assert not any(line.startswith("  … a") for line in err[err.index("  ✓ a   login after 9 s") :])
     assert re.match(r"booting: done in \d+ s", err[-1])
+
+
+def test_a_rate_is_of_the_last_seconds():
+    rate = Rate()
+    rate.mark(1000, 100.0)  # what an earlier run left
+    assert rate.per_second(100.5) == 0
+    for second in range(1, 31):
+        rate.mark(1000 + 50 * second, 100.0 + second)
+    assert rate.per_second(130.0) == pytest.approx(50)
+    for second in range(31, 61):
+        rate.mark(2500 + 500 * (second - 30), 100.0 + second)
+    assert rate.per_second(160.0) == pytest.approx(500)
+    assert rate.per_second(200.0) < 100  # nothing comes any more
+
+
+def test_a_rate_begins_again_where_the_amount_does():
+    rate = Rate()
+    rate.mark(5000, 0.0)
+    rate.mark(0, 10.0)
+    rate.mark(100, 12.0)
+
+    assert rate.per_second(12.0) == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (60, "1:00"), (185, "3:05"), (3725, "1:02:05")],
+)
+def test_times(seconds, text):
+    assert span(seconds) == text
+
+
+def test_a_step_tells_how_fast_it_is_and_how_long_it_takes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("piimage.cli.lines.time.monotonic", lambda: now[0])
+    line = Line("downloading", Silent())
+    line.total(100 << 20)
+    line.advance(10 << 20)
+    now[0] += 5
+    line.advance(10 << 20)
+
+    assert line.status() == "downloading  20.0 MiB of 100.0 MiB  20 %  2.0 MiB/s  40 s left  5 s"
+    line.note("trying again")
+    assert "trying again" in line.status()
+
+
+class Silent:
+    def update(self, shown):
+        pass
+
+    def ended(self, shown, name):
+        pass
