@@ -21,10 +21,10 @@ quietly() { # WHO HINT COMMAND...: what it says is shown only if it fails
 }
 
 packages=(python3 python3-venv python3-guestfs mmdebstrap arch-test qemu-user-static qemu-system-arm qemu-utils
-	ipxe-qemu mtools dosfstools e2fsprogs fdisk fuse2fs kmod uidmap openssh-client xz-utils zstd ca-certificates)
+	ipxe-qemu mtools dosfstools e2fsprogs fdisk fuse2fs kmod uidmap openssh-client xz-utils zstd ca-certificates gpg gpgv)
 # What the tests hold our output against: the tools that will read it.
 test_packages=(bmap-tools sudo systemd netplan.io guestfs-tools tmux openmpi-bin libopenmpi-dev gcc libc6-dev
-	python3-libgpiod python3-gi gir1.2-nm-1.0 shellcheck rpm python3-dnf createrepo-c gpg)
+	python3-libgpiod python3-gi gir1.2-nm-1.0 shellcheck rpm python3-dnf createrepo-c)
 [ "${1:-}" != tests ] || packages+=("${test_packages[@]}")
 # The appliance boots a kernel of this machine; containers and some virtual machines have none.
 compgen -G '/boot/vmlinuz-*' >/dev/null || packages+=("linux-image-cloud-$(dpkg --print-architecture)")

@@ -38,6 +38,8 @@ PACKAGES = {
     "findmnt": "util-linux",
     "fsck.fat": "dosfstools",
     "fuse2fs": "fuse2fs",
+    "gpg": "gpg",
+    "gpgv": "gpgv",
     "mcopy": "mtools",
     "mdel": "mtools",
     "mdir": "mtools",
