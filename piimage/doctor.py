@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 #: Programs that each purpose cannot do without; what only some ways of doing it need is asked for by name.
 TOOLS = {
     "make a base": ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "zstd", "setpriv", "unshare"),
+    "pull a base": ("gpg", "gpgv", "zstd"),
     "build": ("e2fsck", "fsck.fat", "mcopy", "qemu-img", "xz", "zstd"),
     "bake": ("apt-get", "apt-cache", "apt-config", "dpkg-deb", "resize2fs"),
     "boot": (PROGRAM, "qemu-img", "setpriv", "ssh"),
@@ -132,6 +133,7 @@ def examine(cache: Cache) -> Diagnosis:
     fetched = kernel.present(cache)
     purposes = (
         _purpose("make a base", _foreign_trees, needed=False),  # others' images can be imported
+        _purpose("pull a base", lambda: ("over the network", ()), needed=False),
         _purpose("build", _appliance),
         _purpose("bake", lambda: _engine(engine, trouble)),
         _purpose("boot", lambda: _rehearsal(accelerator)),

@@ -214,7 +214,8 @@ def mbr(root_size: int) -> bytes:
 
 def _make_boot(path: Path, files: Mapping[str, bytes], scratch: Path) -> None:
     offset = ["--offset", str(BOOT_START // 512)]
-    name = ["-F", "32", "-s", "1", "-n", "bootfs", "-i", "c0ffee01"]
+    bits = "32" if BOOT_SIZE >= 36 * MIB else "16"  # FAT32 wants 65,525 clusters
+    name = ["-F", bits, "-s", "1", "-n", "bootfs", "-i", "c0ffee01"]
     _tool("mkfs.vfat", *name, *offset, str(path), str(BOOT_SIZE // 1024))
     image = f"{path}@@{BOOT_START}"
     for directory in sorted({name.rpartition("/")[0] for name in files} - {""}):

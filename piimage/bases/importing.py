@@ -13,7 +13,8 @@ from piimage.bases.record import Origin
 from piimage.disk.atomic import write_bytes
 from piimage.disk.intake import import_image
 from piimage.disk.sparse import hash_file
-from piimage.errors import ImageError, PiimageError
+from piimage.disk.table import read_table
+from piimage.errors import ImageError, PiimageError, VerifyError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +31,14 @@ def import_base(
     progress: Progress,
     name: str | None = None,
     sha256: str | None = None,
+    image_sha256: str | None = None,
     by_digest: bool = False,
 ) -> Base:
     """The base that the image file at `path` is, imported unless it is here already.
 
     `name` is what it shall be called: by default after the file, with `by_digest` after its
-    content, or what it is called already. `sha256` is of the file as it is. Raises `ImageError` or
+    content, or what it is called already. `sha256` is of the file as it is, `image_sha256` of the raw image in
+    it. Raises `ImageError` or
     `UnsupportedError` for what cannot be a base, `VerifyError` for another digest, `PiimageError`
     when the name is another image's.
     """
@@ -52,6 +55,7 @@ def import_base(
         raw = scratch / f"{stem(path.name)}.img"
         came = import_image(path, raw, sha256=sha256, progress=progress)
         image_id = hash_file(raw, progress=progress)
+        check_image(path.name, image_id, image_sha256)
         base = _present(store, image_id, wanted)
         if base is None:
             origin = Origin.now("imported", path.name, sha256=came.source_sha256)
@@ -64,6 +68,35 @@ def import_base(
             )
         _remember(path, store, image_id, came.source_sha256)
     return base
+
+
+def adopt(raw: Path, *, store: Store, name: str, file: str, sha256: str, image_id: str) -> Base:
+    """The base `name` that the raw image in a scratch directory of the store becomes, which moves.
+
+    It came in the file called `file` with that `sha256`; `image_id` is the raw image's own. Raises what
+    `import_base` does.
+    """
+    with store.lock("import"):
+        base = _present(store, image_id, name)
+        if base is not None:
+            return base
+        try:
+            read_table(raw)
+        except ImageError as error:
+            raise ImageError(error.message.replace(raw.name, file), hint=error.hint) from error
+        origin = Origin.now("imported", file, sha256=sha256)
+        return store.publish(
+            name, raw, origin=origin, image_id=image_id, tools={"piimage": __version__}
+        )
+
+
+def check_image(file: str, found: str, wanted: str | None) -> None:
+    """Raise `VerifyError` unless the raw image in `file` has the digest that is wanted, if any is."""
+    if wanted not in {None, found}:
+        raise VerifyError(
+            f"the image in `{file}` has sha256 {found}, expected {wanted}",
+            hint="the publisher packed something else than it says: do not use it",
+        )
 
 
 def name_of(path: Path) -> str:

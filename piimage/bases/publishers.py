@@ -94,8 +94,8 @@ class Published:
 
 
 def file_name(url: str) -> str:
-    """The last part of an address's path, resolved; never empty, never a path."""
-    return unquote(urlsplit(url).path).rpartition("/")[2] or "image"
+    """The last part of an address's path, resolved; never empty, never hidden, never a path."""
+    return unquote(urlsplit(url).path).rpartition("/")[2].lstrip(".") or "image"
 
 
 def published(

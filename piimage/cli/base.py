@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from piimage.cli import base_pull
 from piimage.cli.console import human, progress_for
 from piimage.cli.table import aligned, room
 from piimage.distros.system import recognise
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from piimage.progress import Progress
 
 app = typer.Typer(
-    help="Images to start from: list, show, make, import.",
+    help="Images to start from: list, show, make, pull, import.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -69,10 +70,7 @@ def show(
     Example: piimage base show debian-13
     """
     base = _store(json_output=json_output).base(name)
-    if json_output:
-        _print_json(_summary(base))
-    else:
-        _print_base(base)
+    show_base(base, json_output=json_output)
 
 
 @app.command("import")
@@ -98,10 +96,7 @@ def import_(
     store = _store(json_output=json_output)
     progress = progress_for(json_output=json_output)
     base = import_base(file, store=store, progress=progress, name=name, sha256=sha256)
-    if json_output:
-        _print_json(_summary(base))
-    else:
-        _print_base(base)
+    show_base(base, json_output=json_output)
 
 
 @app.command()
@@ -128,6 +123,15 @@ def make(
     store = _store(json_output=json_output)
     progress = progress_for(json_output=json_output)
     base = make_base(name, store=store, progress=progress, force=force)
+    show_base(base, json_output=json_output)
+
+
+app.command()(base_pull.pull)
+app.command()(base_pull.trust)
+
+
+def show_base(base: Base, *, json_output: bool) -> None:
+    """Print what a base holds."""
     if json_output:
         _print_json(_summary(base))
     else:

@@ -67,10 +67,17 @@ class Growth:
             self._changed.notify_all()
 
     def end(self, *, failed: bool = False) -> None:
-        """No more will come."""
+        """No more will come; what was said first counts."""
         with self._changed:
-            self._ended, self._failed = not failed, failed
+            if not self._ended and not self._failed:
+                self._ended, self._failed = not failed, failed
             self._changed.notify_all()
+
+    def wait(self, number: int) -> None:
+        """Wait for the end; raises as `beyond` does."""
+        at = 0
+        while (end := self.beyond(at, number)) > at:
+            at = end
 
     def beyond(self, at: int, number: int) -> int:
         """Wait until there are bytes beyond `at`, and return how far they go; `at` itself at the end.
@@ -99,7 +106,7 @@ class Follower:
     def read(self, size: int) -> bytes:
         """At least one byte and at most `size`; b"" at the end of the whole file."""
         end = self._growth.beyond(self._at, self._round)
-        data = os.pread(self._descriptor, min(size, end - self._at), self._at)
+        data = self._pread(min(size, end - self._at))
         self._at += len(data)
         return data
 
@@ -108,7 +115,13 @@ class Follower:
         end = self._at
         while end < self._at + size and (more := self._growth.beyond(end, self._round)) > end:
             end = more
-        return os.pread(self._descriptor, min(size, end - self._at), self._at)
+        return self._pread(min(size, end - self._at))
+
+    def _pread(self, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, self._at)
+        if self._growth.round != self._round:  # it may have begun again in between
+            raise StartedOverError("the file is written anew")
+        return data
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from piimage.progress import Progress, Quiet
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Callable
     from pathlib import Path
 
     from piimage.facts import PartitionTable
@@ -68,23 +69,31 @@ def import_image(
 
 
 def _unpack(src: Path, partial: Path, progress: Progress) -> None:
-    with (
-        open_image(src) as stream,
-        partial.open("r+b", buffering=0) as out,
-        progress.step(f"importing {src.name}") as task,
-    ):
-        at = 0
+    with open_image(src) as stream, progress.step(f"importing {src.name}") as task:
+        write_image(stream, partial, src.name, each=lambda chunk: task.advance(len(chunk)))
+
+
+def write_image(
+    stream: io.RawIOBase, path: Path, name: str, *, each: Callable[[bytes], None]
+) -> int:
+    """Write a raw image to the empty file `path`, runs of zeros as holes, and return its size in bytes.
+
+    `each` is given every piece in order. Raises `ImageError` for what is not one, which calls it `name`.
+    """
+    at = 0
+    with path.open("r+b", buffering=0) as out:
         while chunk := _chunk(stream):
             if at == 0:
-                check_head(chunk, src.name)
+                check_head(chunk, name)
             write_sparse(out.fileno(), at, chunk)
             at += len(chunk)
-            task.advance(len(chunk))
+            each(chunk)
             if at > MAX_SIZE:
-                raise ImageError(f"`{src.name}` holds more than {megabytes(MAX_SIZE)}")
+                raise ImageError(f"`{name}` holds more than {megabytes(MAX_SIZE)}")
         if at == 0:
-            check_head(b"", src.name)
+            check_head(b"", name)
         out.truncate(at)
+    return at
 
 
 def _chunk(stream: io.RawIOBase) -> bytes:

@@ -20,7 +20,8 @@ class File:
 
     `lies`: `ignore-range` (200 for a Range), `wrong-start` (a Content-Range of other bytes),
     `wrong-total`, `no-content-range`, `other-bytes` (right headers, wrong bytes), `no-etag`, `no-length`,
-    `gzip` (a Content-Encoding that nobody asked for), `busy` (503 once per entry of `cuts`).
+    `gzip` (a Content-Encoding that nobody asked for), `busy` (503 once per entry of `cuts`), `hang` (silence instead
+    of breaking off, until the server ends or is `released`).
     """
 
     data: bytes
@@ -38,6 +39,7 @@ class Mirror(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, File] = {}
         self.seen: list[tuple[str, str | None]] = []
+        self.hung, self.released = threading.Event(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def put(self, path: str, data: bytes, **how: object) -> File:
@@ -75,6 +77,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._head(file, start, len(data))
         cut = file.cuts.pop(0) if file.cuts else len(data)
         self.wfile.write(data[:cut])
+        if cut < len(data) and "hang" in file.lies:
+            self.wfile.flush()
+            self.server.hung.set()
+            self.server.released.wait(60)
         self.close_connection = True
 
     def _start(self, file: File) -> int:
@@ -115,6 +121,7 @@ def mirror() -> Iterator[Mirror]:
     try:
         yield server
     finally:
+        server.released.set()
         server.shutdown()
         server.server_close()
         thread.join()
