@@ -133,7 +133,11 @@ def examine(cache: Cache) -> Diagnosis:
     fetched = kernel.present(cache)
     purposes = (
         _purpose("make a base", _foreign_trees, needed=False),  # others' images can be imported
-        _purpose("pull a base", lambda: ("over the network, or from a file or a mirror", ()), needed=False),
+        _purpose(
+            "pull a base",
+            lambda: ("over the network, or from a file or a mirror", ()),
+            needed=False,
+        ),
         _purpose("build", _appliance),
         _purpose("bake", lambda: _engine(engine, trouble)),
         _purpose("boot", lambda: _rehearsal(accelerator)),
