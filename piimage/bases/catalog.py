@@ -64,12 +64,11 @@ def cure(name: str, present: Iterable[str]) -> str:
     known = entries()
     if name in known:
         return f"run `piimage base {known[name].obtain} {name}`"
-    close = get_close_matches(name, {*known, *present}, 1)
+    names = sorted({*known, *present})
+    close = get_close_matches(name, names, 1) or [n for n in names if n.startswith(name)]
     if close:
         return f"did you mean `{close[0]}`? `piimage base list` shows all"
-    return f"run `piimage base import FILE --name {name}`, or use one of: " + ", ".join(
-        f"`{other}`" for other in sorted({*known, *present})
-    )
+    return f"`piimage base list` shows what there is; `piimage base import FILE --name {name}` takes a file in"
 
 
 def _entry(name: str, document: source.Document) -> Entry:

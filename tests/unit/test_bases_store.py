@@ -79,7 +79,10 @@ def test_a_base_replaces_the_one_of_its_name(store, small_master, small):
     [
         ("debian-13", "run `piimage base make debian-13`"),
         ("debain-13", "did you mean `debian-13`?"),
-        ("raspios", "run `piimage base import FILE --name raspios`, or use one of: `debian-13`"),
+        ("ubuntu-24.04-arm64", "run `piimage base pull ubuntu-24.04-arm64`"),
+        ("fedora-4", "did you mean `fedora-4"),
+        ("raspios", "did you mean `raspios-"),
+        ("slackware", "`piimage base import FILE --name slackware`"),
     ],
 )
 def test_a_base_that_is_not_here_says_how_to_have_it(store, name, hint):
