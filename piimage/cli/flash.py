@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from piimage.cli import flash_all, flash_list
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from piimage.cluster import Cluster
-    from piimage.errors import PiimageError
-    from piimage.flash.several import Job, Result
     from piimage.flash.sources import Source, Sources
     from piimage.flash.writer import Mode
-    from piimage.progress import Progress
 
 
 def flash(
@@ -75,6 +74,15 @@ def flash(
         bool,
         typer.Option("--yes", "-y", help="Do not ask; needs `--serial` or a by-id path."),
     ] = False,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Wait for a card for each node that has none, one after another."
+        ),
+    ] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List what can be written to, and why the rest cannot.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")
     ] = False,
@@ -90,19 +98,38 @@ def flash(
     from piimage.bases.cache import Cache  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.flash_target import Consent, admitted, confirm, release, screen  # noqa: PLC0415 -- start-up time
+    from piimage.cli.flash_write import write  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
     from piimage.flash.several import Job  # noqa: PLC0415 -- start-up time
     from piimage.flash.sources import open_sources  # noqa: PLC0415 -- start-up time
 
+    if list_:
+        flash_list.show(json_output=json_output)
+        return
     if resume and update:
         raise typer.BadParameter("`--resume` and `--update` are two ways: choose one")
+    mode: Mode = "resume" if resume else "update" if update else "fresh"
     progress = progress_for(json_output=json_output, quiet=quiet)
-    pairs = _pairs(target, node or [], image)
     consent = Consent(allow=tuple(allow or ()), unmount=unmount, serial=serial, yes=yes)
+    if every:
+        _fits_all(target, node or [], image, dry_run=dry_run)
+    pairs = [] if every else _pairs(target, node or [], image)
     cluster = load(source, progress) if image is None else None
     for _, path in pairs:
         screen(path, consent)
     with open_sources(Cache(progress=progress), full=full, progress=progress) as sources:
+        if every and cluster:
+            stack = flash_all.Stack(
+                cluster=cluster,
+                dist=output or _dist(source, cluster),
+                sources=sources,
+                consent=consent,
+                mode=mode,
+                progress=progress,
+                json_output=json_output,
+            )
+            stack.write(flash_all.waiting(cluster, node or []), target)
+            return
         jobs = []
         for name, path in pairs:
             chosen = _source(sources, cluster, name, image, output or _dist(source, cluster))
@@ -110,13 +137,24 @@ def flash(
         confirm(jobs, consent, dry_run=dry_run)
         if dry_run:
             return
-        mode: Mode = "resume" if resume else "update" if update else "fresh"
         if unmount:
             release(jobs, consent)
         ready = [Job(examined.device, chosen) for examined, chosen in jobs]
-        error = _write(ready, mode, progress, cluster, json_output=json_output)
+        error = write(ready, mode, progress, cluster, json_output=json_output)
     if error is not None:  # outside the block, which takes every full disk for the cache's
         raise error
+
+
+def _fits_all(
+    target: Path | None, nodes: Sequence[str], image: Path | None, *, dry_run: bool
+) -> None:
+    """Raise typer's usage error for what does not go with `--all`."""
+    if image is not None or dry_run:
+        raise typer.BadParameter("`--all` writes nodes: it takes neither `--image` nor `--dry-run`")
+    if any("=" in name for name in nodes):
+        raise typer.BadParameter("`--all` waits for the cards: name nodes without their targets")
+    if target is not None and target.is_file():
+        raise typer.BadParameter(f"`--all` writes cards, and `{target}` is a file")
 
 
 def _pairs(
@@ -155,38 +193,3 @@ def _source(
         return sources.of_file(image or Path())
     node = next_node(cluster) if name is None else chosen(cluster, [name])[0]
     return sources.of_node(dist, node.name)
-
-
-def _write(
-    jobs: Sequence[Job],
-    mode: Mode,
-    progress: Progress,
-    cluster: Cluster | None,
-    *,
-    json_output: bool,
-) -> PiimageError | None:
-    """Write them; the error of it all, if there is one. Raises `InterruptedWriteError`."""
-    from piimage.cli.flash_shown import shown  # noqa: PLC0415 -- start-up time
-    from piimage.errors import InterruptedWriteError, PiimageError  # noqa: PLC0415 -- start-up time
-    from piimage.flash.receipt import held_before, remember  # noqa: PLC0415 -- start-up time
-    from piimage.flash.several import failure, write_all  # noqa: PLC0415 -- start-up time
-
-    before = {job: held_before(job.device.node, cluster) for job in jobs} if cluster else {}
-    try:
-        with shown(jobs, progress, json_output=json_output) as screen:
-
-            def ended(result: Result) -> None:
-                if cluster and result.outcome:
-                    try:
-                        remember(result.job, cluster, before[result.job])
-                    except PiimageError as error:
-                        progress.warn(f"the card is good, but is not recorded: {error.message}")
-                screen.ended(result)
-
-            results = write_all(jobs, mode=mode, notify=screen.event, ended=ended)
-    except KeyboardInterrupt:
-        raise InterruptedWriteError(
-            "interrupted: the card is not finished and has no partition table",
-            hint="the same command with `--resume` goes on where it stopped",
-        ) from None
-    return failure(results)

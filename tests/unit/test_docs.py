@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from piimage import resolve
 from piimage.cli.main import app
 from piimage.errors import ExitCode
+from piimage.flash import guard
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -150,6 +151,16 @@ def test_the_exit_codes_are_those_of_the_code():
     text = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", text, re.MULTILINE)
     assert rows == [(str(code.value), code.name) for code in ExitCode]
+
+
+def test_the_refusals_are_those_of_the_code():
+    text = (ROOT / "docs" / "reference" / "refusals.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| (?:`(--[^`]+)` )?\|$", text, re.MULTILINE)
+    code = "".join(path.read_text() for path in (ROOT / "piimage" / "flash").glob("*.py"))
+    named = set(re.findall(r"\bRefusal\(\s*\"([a-z-]+)\"", code))
+    assert {name for name, _ in rows} == named | {"mounted", "mounted-elsewhere"}
+    options = {f"--allow {name}" for name in guard.OVERRIDABLE} | {"--unmount"}
+    assert {option for _, option in rows if option} == options
 
 
 def test_the_readme_shows_what_validate_says(tmp_path, monkeypatch):

@@ -1,0 +1,110 @@
+"""`piimage flash --all`: a stack of cards, one node after another, until each has its card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from piimage.errors import DeviceRefusedError, ExitCode, PiimageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from piimage.cli.flash_target import Consent
+    from piimage.cluster import Cluster, Node
+    from piimage.flash.candidates import Candidate
+    from piimage.flash.sources import Source, Sources
+    from piimage.flash.writer import Mode
+    from piimage.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """How the cards of a stack are written: from the build in `dist`, with what the user agreed to beforehand."""
+
+    cluster: Cluster
+    dist: Path
+    sources: Sources
+    consent: Consent
+    mode: Mode
+    progress: Progress
+    json_output: bool
+
+    def write(self, nodes: Sequence[Node], reader: Path | None) -> None:
+        """Write a card for each of `nodes`, from `reader` alone if one is given, as the cards come in.
+
+        A card that is refused, not agreed to or bad is left, and the next one is waited for. Raises
+        `PiimageError` where no other card would help: no build of a node, no privilege.
+        """
+        from piimage.flash.arrival import Arrivals  # noqa: PLC0415 -- start-up time
+
+        accepted = frozenset(self.consent.allow)
+        arrivals = Arrivals(accepted=accepted, serial=self.consent.serial, only=reader)
+        for place, node in enumerate(nodes):
+            source = self.sources.of_node(self.dist, node.name)
+            words = f"{node.name} comes next, {len(nodes) - place} to go: put its card in"
+            self._say("next", words, node=node.name, left=len(nodes) - place)
+            while not self._one(arrivals.next(self._refused), source):
+                self._say("next", f"put another card in for {node.name}", node=node.name)
+            self._say("label", f"take it out, and write `{node.name}` on it", node=node.name)
+        self._say("end", f"every node of `{self.cluster.name}` that was asked for has its card")
+
+    def _one(self, found: Candidate, source: Source) -> bool:
+        """Whether the card became the node."""
+        from piimage.cli.flash_target import admitted, confirm, release  # noqa: PLC0415 -- start-up time
+        from piimage.cli.flash_write import write  # noqa: PLC0415 -- start-up time
+        from piimage.flash.several import Job  # noqa: PLC0415 -- start-up time
+
+        if found.label:
+            label = found.label
+            self._say("holds", f"this card is {label.node} of {label.cluster}", holds=label.node)
+        try:
+            examined = admitted(found.examined.device.path, source, self.consent)
+            jobs = [(examined, source)]
+            confirm(jobs, self.consent)
+            if self.consent.unmount:
+                release(jobs, self.consent)
+        except DeviceRefusedError as error:
+            self._trouble(error)
+            return False
+        ready = [Job(examined.device, source)]
+        failed = write(ready, self.mode, self.progress, self.cluster, json_output=self.json_output)
+        if failed is None:
+            return True
+        if failed.exit_code is ExitCode.MISSING_TOOL:
+            raise failed
+        self._trouble(failed)
+        return False
+
+    def _refused(self, found: Candidate) -> None:
+        reasons = "; ".join(f"{r.name}: {r.reason}" for r in found.examined.refusals)
+        path = str(found.examined.device.path)
+        self._say("refused", f"`{path}` came, and is refused: {reasons}", card=path)
+
+    def _trouble(self, error: PiimageError) -> None:
+        words = error.message + (f"\n  {error.hint}" if error.hint else "")
+        if self.json_output:
+            self._say("trouble", words, exit_code=int(error.exit_code))
+        else:
+            self.progress.warn(words)
+
+    def _say(self, event: str, words: str, **facts: object) -> None:
+        if self.json_output:
+            print(json.dumps({"event": event, **facts, "message": words}), flush=True)  # noqa: T201 -- cli prints
+        else:
+            self.progress.say(words)
+
+
+def waiting(cluster: Cluster, names: Sequence[str]) -> list[Node]:
+    """The nodes that were named; else those of the cluster that have no card yet."""
+    from piimage.cli.loading import chosen  # noqa: PLC0415 -- start-up time
+    from piimage.state import location, open_state  # noqa: PLC0415 -- start-up time
+
+    if names:
+        return chosen(cluster, names)
+    there = location(cluster.source).exists()
+    known = open_state(cluster, create=False).cards() if there else ()
+    done = {record.node for record in known}
+    return [node for node in cluster.nodes if node.name not in done]

@@ -1,0 +1,49 @@
+"""The writing of `piimage flash`: cards that were agreed to, shown while they are written, remembered when good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from piimage.cluster import Cluster
+    from piimage.errors import PiimageError
+    from piimage.flash.several import Job, Result
+    from piimage.flash.writer import Mode
+    from piimage.progress import Progress
+
+
+def write(
+    jobs: Sequence[Job],
+    mode: Mode,
+    progress: Progress,
+    cluster: Cluster | None,
+    *,
+    json_output: bool,
+) -> PiimageError | None:
+    """Write them; the error of it all, if there is one. Raises `InterruptedWriteError`."""
+    from piimage.cli.flash_shown import shown  # noqa: PLC0415 -- start-up time
+    from piimage.errors import InterruptedWriteError, PiimageError  # noqa: PLC0415 -- start-up time
+    from piimage.flash.receipt import held_before, remember  # noqa: PLC0415 -- start-up time
+    from piimage.flash.several import failure, write_all  # noqa: PLC0415 -- start-up time
+
+    before = {job: held_before(job.device.node, cluster) for job in jobs} if cluster else {}
+    try:
+        with shown(jobs, progress, json_output=json_output) as screen:
+
+            def ended(result: Result) -> None:
+                if cluster and result.outcome:
+                    try:
+                        remember(result.job, cluster, before[result.job])
+                    except PiimageError as error:
+                        progress.warn(f"the card is good, but is not recorded: {error.message}")
+                screen.ended(result)
+
+            results = write_all(jobs, mode=mode, notify=screen.event, ended=ended)
+    except KeyboardInterrupt:
+        raise InterruptedWriteError(
+            "interrupted: the card is not finished and has no partition table",
+            hint="the same command with `--resume` goes on where it stopped",
+        ) from None
+    return failure(results)
