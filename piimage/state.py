@@ -114,6 +114,15 @@ class State:
         with self._locked():
             cards.write(self.path / cards.NAME, cards.added(self.cards(), new, overwritten))
 
+    def public_keys(self, cluster: Cluster) -> tuple[str, dict[str, str]]:
+        """The public line of the CA, and that of each node whose key has been made; nothing is made here."""
+        made = {
+            node.name: self._read(f"hosts/{node.name}.pub").decode().strip()
+            for node in cluster.nodes
+            if (self.path / "hosts" / f"{node.name}.pub").exists()
+        }
+        return self._read("ca.pub").decode().strip(), made
+
     def check(self) -> str:
         """The name of the cluster that this state is of; raises `StateError` unless it is whole and ours to read."""
         for name in _ALWAYS:

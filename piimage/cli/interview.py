@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic_core import PydanticCustomError
+from typing import TYPE_CHECKING
 
 from piimage import starter, surroundings
+from piimage.cli.fields import checked
 from piimage.errors import ConfigError
 from piimage.spec import fields, references
 from piimage.spec.checks.accounts import RESERVED
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from piimage.cli.questions import Questions
 
-T = TypeVar("T")
 NONE = "none"
 _VARIABLE = "PI_WIFI_PSK"
 NODES = 4
@@ -97,14 +95,14 @@ class Interview:
         if text in ("", NONE):
             return ()
         if text.startswith(("gh:", "lp:")):
-            _checked(references.ssh_key)(text)
+            checked(references.ssh_key)(text)
             return (text,)
         home = self._home()
         path = Path(text.removeprefix("file:"))
         if home and path.parts[:1] == ("~",):
             path = home.joinpath(*path.parts[1:])
         path = path.absolute()
-        _checked(_key_file)(path)
+        checked(_key_file)(path)
         if home and path.is_relative_to(home):
             return (f"file:~/{path.relative_to(home)}",)
         return (f"file:{path}",)
@@ -117,7 +115,7 @@ class Interview:
             "--subnet",
             given,
             str(free or ""),
-            _checked(fields.subnet),
+            checked(fields.subnet),
         )
         hit = surroundings.collision(subnet, taken)
         if hit is not None:
@@ -134,7 +132,7 @@ class Interview:
         if not ssid:
             return None
         country = self.asks.answer(
-            "country of the Wi-Fi", "--country", given.country, here, _checked(fields.country)
+            "country of the Wi-Fi", "--country", given.country, here, checked(fields.country)
         )
         psk, secret = self._psk(given.psk, ssid)
         return starter.AccessPoint(ssid=ssid, country=country, psk=psk, secret=secret)
@@ -153,20 +151,7 @@ class Interview:
         return self.asks.answer("Wi-Fi key", "--psk", given or default, "", _psk_reference), None
 
 
-def _checked(check: Callable[[Any], T]) -> Callable[[Any], T]:
-    """A field's check whose findings are ours to show."""
-
-    def checked(value: Any) -> T:  # noqa: ANN401 -- whatever the field takes
-        try:
-            return check(value)
-        except PydanticCustomError as error:
-            words = error.context or {}
-            raise ConfigError(words["message"], hint=words["hint"]) from None
-
-    return checked
-
-
-hostname: Callable[[str], str] = _checked(fields.hostname)
+hostname: Callable[[str], str] = checked(fields.hostname)
 
 
 def node_count(text: str) -> int:
@@ -178,7 +163,7 @@ def node_count(text: str) -> int:
 
 def username(text: str) -> str:
     """A name for the first user; raises `ConfigError`."""
-    name: str = _checked(fields.username)(text)
+    name: str = checked(fields.username)(text)
     if name in RESERVED:
         raise ConfigError(f"`{name}` is a system account's name", hint="choose another name")
     return name
@@ -200,7 +185,7 @@ def _key_file(path: Path) -> None:
 
 
 def _ssid(text: str) -> str:
-    return str(_checked(fields.ssid)(text)) if text else ""
+    return str(checked(fields.ssid)(text)) if text else ""
 
 
 def _passphrase(text: str) -> str:
@@ -212,7 +197,7 @@ def _passphrase(text: str) -> str:
 
 def _psk_reference(text: str) -> str:
     """A reference; a passphrase itself would be seen by everybody who lists processes."""
-    if _checked(references.psk)(text).kind == "clear":
+    if checked(references.psk)(text).kind == "clear":
         raise ConfigError(
             "a passphrase on a command line is seen by others",
             hint="write `env:NAME`, `file:PATH` or the 64 hex digits that `wpa_passphrase` prints",

@@ -20,6 +20,7 @@ from piimage.cli import (
     build,
     card,
     doctor,
+    export,
     flash,
     init,
     lock,
@@ -60,6 +61,7 @@ app.command()(flash.flash)
 app.command()(boot.boot)
 app.command(context_settings={"allow_interspersed_args": False})(ssh.ssh)
 app.command()(doctor.doctor)
+app.command()(export.export)
 app.add_typer(base.app, name="base")
 app.add_typer(state.app, name="state")
 app.add_typer(profile.app, name="profile")

@@ -12,6 +12,8 @@ from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from piimage.cluster import Cluster, Node, Role
     from piimage.components.contribution import Secrets
     from piimage.delta import Entry
@@ -131,14 +133,17 @@ def host_names(cluster: Cluster, node: Node) -> list[str]:
 
 def known_hosts_text(cluster: Cluster, secrets: Secrets) -> str:
     """ssh_known_hosts: the CA for all nodes, and each key for clients without certificates."""
+    keys = {name: key.public for name, key in secrets.host_keys.items()}
+    return "".join(known_hosts_lines(cluster, secrets.ca_public, keys))
+
+
+def known_hosts_lines(cluster: Cluster, ca: str, keys: Mapping[str, str]) -> list[str]:
+    """Lines of a known_hosts file from the public lines of the CA and of the nodes that have a key."""
     names = {node.name: ",".join(host_names(cluster, node)) for node in cluster.nodes}
-    lines = [f"@cert-authority {','.join(names.values())} {_bare(secrets.ca_public)}\n"]
-    lines += [
-        f"{hosts} {_bare(secrets.host_keys[name].public)}\n"
-        for name, hosts in names.items()
-        if name in secrets.host_keys
+    lines = [f"@cert-authority {','.join(names.values())} {_bare(ca)}\n"]
+    return lines + [
+        f"{hosts} {_bare(keys[name])}\n" for name, hosts in names.items() if name in keys
     ]
-    return "".join(lines)
 
 
 def _bare(public: str) -> str:
