@@ -34,11 +34,15 @@ def lines(found: Sequence[Candidate]) -> Iterator[str]:
     if others:
         yield ""
         yield "cannot be written to:"
-    for candidate in others:
+    loops = [each for each in others if each.examined.device.transport == "loop"]
+    for candidate in (each for each in others if each not in loops):
         yield f"  {candidate.examined.device.title}"
         for refusal in candidate.examined.refusals:
             option = f" (or `{refusal.override}`)" if refusal.override else ""
             yield f"    {refusal.name}: {refusal.reason}{option}"
+    if loops:
+        many = "s, which play files" if len(loops) > 1 else ", which plays a file"
+        yield f"  {len(loops)} loop device{many} of this machine"
 
 
 def _possible(candidate: Candidate) -> Iterator[str]:

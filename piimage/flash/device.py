@@ -81,11 +81,6 @@ class Device:
         name = None if self.number or self.place else self.node
         return self.number, self.place, name, self.diskseq, self.size, self.serial, self.sector
 
-    @property
-    def stable_name(self) -> str:
-        """A name that leads to this device alone, if it has one; else the path that was given."""
-        return str(self.by_id[0] if self.by_id else self.path)
-
     def named_exactly(self) -> bool:
         """Whether the path that was given names this very device and no other that may come in its place."""
         return self.is_file or self.path.parent.resolve() / self.path.name in self.by_id

@@ -31,21 +31,10 @@ _REREADS = 20
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A device that is open for reading and writing, ours alone; `direct` if `fd` passes the page cache by."""
+    """A device that is open for reading and writing, ours alone."""
 
     device: Device
     fd: int
-    direct: bool
-
-    @contextmanager
-    def reopen(self) -> Iterator[int]:
-        """A fresh descriptor for reading the same thing, past the page cache where `direct`: for verification."""
-        flags = os.O_RDONLY | _OPEN | (os.O_DIRECT if self.direct else 0)
-        fd = os.open(f"/proc/self/fd/{self.fd}", flags)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
 
     def reread_table(self) -> bool:
         """Have the kernel read the partition table anew; False if something kept it from doing so for 2 s.
@@ -75,45 +64,38 @@ def hold(device: Device, host: Host = THIS_MACHINE, *, settle: float = SETTLE) -
     and `MissingToolError` if we may not open it. Programs that let go within `settle` seconds are waited for.
     """
     last = time.monotonic() + settle
-    fd, direct = _open(device, last)
+    fd = _open(device, last)
     try:
         _same(device, fd, host)
         _lock(device, fd, last)
         _alone(device, host, last)
-        yield Held(device, fd, direct)
+        yield Held(device, fd)
     finally:
         os.close(fd)
 
 
-def _open(device: Device, last: float) -> tuple[int, bool]:
-    """The descriptor, and whether it is a direct one: of a device always, of a file where its file system can."""
+def _open(device: Device, last: float) -> int:
     if device.is_file:
         return _open_file(device)
     while True:
         try:
-            return os.open(device.node, os.O_RDWR | os.O_EXCL | os.O_DIRECT | _OPEN), True
+            return os.open(device.node, os.O_RDWR | os.O_EXCL | _OPEN)
         except OSError as error:
             if error.errno != errno.EBUSY or time.monotonic() >= last:
                 _cannot_open(device, error)
         time.sleep(_AGAIN)
 
 
-def _open_file(device: Device) -> tuple[int, bool]:
+def _open_file(device: Device) -> int:
     """One that was not there is made, its owner's alone: it gets a node's secrets."""
     made = os.O_CREAT | os.O_EXCL if device.place is None else 0
     try:
-        fd = os.open(device.node, os.O_RDWR | os.O_NOFOLLOW | _OPEN | made, 0o600)
+        return os.open(device.node, os.O_RDWR | os.O_NOFOLLOW | _OPEN | made, 0o600)
     except FileExistsError as error:
-        raise refused(
-            device, [Refusal("changed", "it was not there when it was examined")]
-        ) from error
+        words = "it was not there when it was examined"
+        raise refused(device, [Refusal("changed", words)]) from error
     except OSError as error:
         _cannot_open(device, error)
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_DIRECT)
-    except OSError:
-        return fd, False
-    return fd, True
 
 
 def _cannot_open(device: Device, error: OSError) -> NoReturn:

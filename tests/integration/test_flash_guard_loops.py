@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-import mmap
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -79,7 +79,7 @@ def refusals_of_hold(device):
 def test_a_free_device_is_held_written_read_back_and_nobody_elses(loop):
     device = admit(examine(loop, image_size=32 * MIB), LOOP)
     with hold(device) as ours:
-        assert (ours.direct, ours.device.size) == (True, 32 * MIB)
+        assert ours.device.size == 32 * MIB
         _write_and_read_back(ours)
         with pytest.raises(OSError, match="busy"):
             os.open(loop, os.O_RDONLY | os.O_EXCL)
@@ -89,14 +89,10 @@ def test_a_free_device_is_held_written_read_back_and_nobody_elses(loop):
 
 
 def _write_and_read_back(ours):
-    buffer = mmap.mmap(-1, 4096)
-    buffer.write(b"piimage!" * 512)
-    assert os.pwritev(ours.fd, [buffer], 8 * MIB) == 4096
-    again = mmap.mmap(-1, 4096)
-    with ours.reopen() as fd:
-        assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
-        assert os.preadv(fd, [again], 8 * MIB) == 4096
-    assert again[:] == buffer[:]
+    data = b"piimage!" * 512
+    assert os.pwrite(ours.fd, data, 8 * MIB) == len(data)
+    os.fsync(ours.fd)
+    assert ours.device.node.read_bytes()[8 * MIB :][: len(data)] == data
 
 
 def test_the_disk_that_this_machine_runs_from(loop):
@@ -352,8 +348,11 @@ def test_the_list_has_the_devices_of_this_machine(loop):
     found = {each.examined.device.node: each for each in candidates()}
     assert [r.name for r in found[loop].examined.refusals] == ["not-removable"]
     assert not found[loop].possible
-    shown = "\n".join(lines(list(found.values())))
-    assert f"  `{loop}`: 33.6 MB, loop\n    not-removable: " in shown
+    shown = list(lines(list(found.values())))
+    assert not [line for line in shown if str(loop) in line]
+    assert re.fullmatch(
+        r"  \d+ loop device(s, which play files|, which plays a file) of this machine", shown[-1]
+    )
 
 
 def test_a_user_who_may_not_write_is_told_to_be_root(loop):

@@ -88,7 +88,6 @@ def test_a_by_id_path_names_exactly_and_leads_to_the_node(machine):
 
     assert found.node == node
     assert found.named_exactly()
-    assert read_device(node, machine.host).stable_name == str(found.path)
     assert not read_device(node, machine.host).named_exactly()
 
 
