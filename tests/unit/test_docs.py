@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -145,6 +146,49 @@ def test_the_generated_reference_is_current():
     page = runpy.run_path(str(ROOT / "docs" / "generate.py"))["page"]
     current = (ROOT / "docs" / "reference" / "cluster.md").read_text(encoding="utf-8")
     assert current == page(), "run `python docs/generate.py`"
+
+
+@pytest.mark.parametrize("name", ["cli.md", "piimage.1"])
+def test_the_pages_about_commands_are_current(name):
+    targets = runpy.run_path(str(ROOT / "docs" / "manual.py"))["TARGETS"]
+    (path,) = [path for path in targets if path.name == name]
+    assert path.read_text(encoding="utf-8") == targets[path](), "run `python docs/manual.py`"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_and_its_options_stand_in_the_man_page(command):
+    text = (ROOT / "docs" / "reference" / "piimage.1").read_text(encoding="utf-8")
+    _, found, rest = text.replace("\\-", "-").partition(f"\n.SS piimage {command} ")
+    assert found
+    section = rest.partition("\n.S")[0]
+    options = [o for p in COMMANDS[command].params for o in p.opts if o.startswith("--")]
+    assert [option for option in options if option not in section] == []
+
+
+def test_the_man_page_is_one():
+    """By mandoc, which knows what man(7) allows; a date would change without the page."""
+    page = str(ROOT / "docs" / "reference" / "piimage.1")
+    argv = ["mandoc", "-T", "lint", "-W", "warning", page]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert [line for line in done.stdout.splitlines() if "missing date" not in line] == []
+    argv = ["mandoc", "-T", "ascii", page]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True)
+    text = re.sub(".\b", "", shown.stdout)
+    assert "piimage - One cluster.yaml in, SD cards for a Raspberry Pi cluster out" in text
+    assert "exit 2 if there is one." in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("piimage val", "validate"), ("piimage base m", "make"), ("piimage build --no", "--node")],
+)
+def test_the_shell_can_complete(words, offered):
+    """What the line that `--install-completion` writes asks for."""
+    environment = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    result = CliRunner().invoke(
+        app, prog_name="piimage", env={**environment, "_PIIMAGE_COMPLETE": "complete_bash"}
+    )
+    assert result.stdout.split() == [offered]
 
 
 def test_the_exit_codes_are_those_of_the_code():
