@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from piimage.cli import completion
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,7 +38,11 @@ def boot(
     node: Annotated[
         list[str] | None,
         typer.Option(
-            "--node", "-n", metavar="NODE", help="A node, by number or name; several play together."
+            "--node",
+            "-n",
+            metavar="NODE",
+            autocompletion=completion.nodes,
+            help="A node, by number or name; several play together.",
         ),
     ] = None,
     all_nodes: Annotated[

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from piimage.cli import completion
+
 if TYPE_CHECKING:
     from piimage.artifact import Format
     from piimage.build import BuildResult
@@ -23,7 +25,11 @@ def build(
     node: Annotated[
         list[str] | None,
         typer.Option(
-            "--node", "-n", metavar="NODE", help="A node, by number or name; may be repeated."
+            "--node",
+            "-n",
+            metavar="NODE",
+            autocompletion=completion.nodes,
+            help="A node, by number or name; may be repeated.",
         ),
     ] = None,
     all_nodes: Annotated[

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from piimage.cli import completion
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,12 @@ _FORMATS = "ansible|ssh-config|known-hosts|hosts|pssh|clush|rpi-imager|svg|all"
 
 def export(
     formats: Annotated[
-        list[str], typer.Argument(metavar=_FORMATS, help="What to write; several may be named.")
+        list[str],
+        typer.Argument(
+            metavar=_FORMATS,
+            autocompletion=completion.formats,
+            help="What to write; several may be named.",
+        ),
     ],
     *,
     source: Annotated[

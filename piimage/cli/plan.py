@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from piimage.cli import completion
+
 if TYPE_CHECKING:
     from piimage.bake.session import Packages
     from piimage.bases.store import Store
@@ -26,7 +28,11 @@ def plan(
     node: Annotated[
         list[str] | None,
         typer.Option(
-            "--node", "-n", metavar="NODE", help="A node, by number or name; may be repeated."
+            "--node",
+            "-n",
+            metavar="NODE",
+            autocompletion=completion.nodes,
+            help="A node, by number or name; may be repeated.",
         ),
     ] = None,
     base: Annotated[

@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
+from piimage.cli import completion
+
 
 def ssh(
-    node: Annotated[str, typer.Argument(metavar="NODE", help="The node, by number or name.")],
+    node: Annotated[
+        str,
+        typer.Argument(
+            metavar="NODE", autocompletion=completion.nodes, help="The node, by number or name."
+        ),
+    ],
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[COMMAND]...", help="What to run there instead of a shell."),

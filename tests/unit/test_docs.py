@@ -14,6 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from piimage import resolve
+from piimage.cli import completion
 from piimage.cli.main import app
 from piimage.errors import ExitCode
 from piimage.flash import guard
@@ -180,15 +181,18 @@ def test_the_man_page_is_one():
 
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [("piimage val", "validate"), ("piimage base m", "make"), ("piimage build --no", "--node")],
-)
-def test_the_shell_can_complete(words, offered):
-    """What the line that `--install-completion` writes asks for."""
+    [("piimage val", "validate"), ("piimage base m", "make"), ("piimage build --no", "--node"),
+     ("piimage build --node node3", "node3"), ("piimage ssh node1", "node1"),
+     ("piimage export svg s", "ssh-config svg")],
+)  # fmt: skip
+def test_the_shell_can_complete(words, offered, monkeypatch):
+    """What the line that `--install-completion` writes asks for, beside the sample."""
+    monkeypatch.chdir(ROOT)
     environment = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
     result = CliRunner().invoke(
         app, prog_name="piimage", env={**environment, "_PIIMAGE_COMPLETE": "complete_bash"}
     )
-    assert result.stdout.split() == [offered]
+    assert result.stdout.split() == offered.split()
 
 
 def test_the_exit_codes_are_those_of_the_code():
@@ -242,3 +246,11 @@ def test_decisions_are_numbered_dated_and_settled():
         assert page.name.startswith(f"{number:04}-")
         assert title.startswith(f"# {number}. ")
         assert re.fullmatch(r"\d{4}-\d\d-\d\d · (proposed|accepted|superseded by \d+)", state)
+
+
+@pytest.mark.parametrize("text", [None, "version: 2\n"])
+def test_no_nodes_are_offered_where_no_cluster_is(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    if text:
+        (tmp_path / "cluster.yaml").write_text(text)
+    assert completion.nodes("n") == []
