@@ -130,6 +130,12 @@ class Interview:
             "name of the Wi-Fi (SSID; empty for none)", "--wifi", given.wifi, "", _ssid
         )
         if not ssid:
+            for option, value in (("--country", given.country), ("--psk", given.psk)):
+                if value is not None:
+                    raise ConfigError(
+                        f"{option} says something of a Wi-Fi that has no name",
+                        hint="add `--wifi SSID`",
+                    )
             return None
         country = self.asks.answer(
             "country of the Wi-Fi", "--country", given.country, here, checked(fields.country)

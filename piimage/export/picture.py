@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node
 
 _MARGIN, _GAP = 28, 22
-_BOX_WIDTH, _BOX_HEIGHT = 172, 112
+_BOX_WIDTH, _BOX_HEIGHT = 172, 118
 #: From a row's wire down to its boxes, and what a row takes in all.
 _DROP = 26
 _ROW = _BOX_HEIGHT + _DROP + 30

@@ -181,6 +181,8 @@ def test_without_a_terminal_it_says_so(desk):
         (("--wifi", "x" * 33), "--wifi: an SSID has 1 to 32 bytes"),
         (("--wifi", "hut", "--country", "Italy"), "--country: "),
         (("--wifi", "hut", "--psk", "open sesame"), "a passphrase on a command line is seen by others"),
+        (("--psk", "env:X"), "--psk says something of a Wi-Fi that has no name"),
+        (("--country", "IT", "--wifi", ""), "add `--wifi SSID`"),
         (("--base", "debain-13"), "did you mean `debian-13`?"),
         (("--timezone", "Europe/Roma"), "timezone: there is no time zone `Europe/Roma`"),
         (("--board", "pi9"), "pi9"),
