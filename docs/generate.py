@@ -21,7 +21,6 @@ from pydantic_core import PydanticUndefined
 
 from piimage.resolve import DEFAULT_GROUPS
 from piimage.spec import model, references, types
-from piimage.spec.pending import WAITING, WAITING_TRAITS
 
 TARGET = Path(__file__).parent / "reference" / "cluster.md"
 
@@ -183,7 +182,7 @@ Paths start where cluster.yaml lies; `~` is your home.
 
 ## Accepted, not built yet
 
-{waiting}, a base from a URL, and `network.wired.gateway`. `piimage validate` says so where they are used.
+A base from a URL, and `network.wired.gateway`. `piimage validate` says so where they are used.
 """
 
 _NAMED = {
@@ -205,9 +204,8 @@ def page() -> str:
     parts = [HEAD]
     for heading, of, words in SECTIONS:
         parts.append(_section(heading, of, words))
-    waiting = ", ".join(f"`{name}`" for name in dict.fromkeys([*WAITING, *WAITING_TRAITS]))
     groups = ", ".join(f"`{name}`" for name in DEFAULT_GROUPS)
-    parts.append(CLOSING.replace("{waiting}", waiting).replace("{groups}", groups))
+    parts.append(CLOSING.replace("{groups}", groups))
     return "\n".join(parts)
 
 

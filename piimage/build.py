@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from piimage import __version__, artifact, plan, plan_file, stamping, variant
 from piimage.bake.session import Packages
+from piimage.bases import looked_up
 from piimage.components import mpi
 from piimage.disk.atomic import write_errors
 from piimage.errors import PiimageError, WriteFailedError
@@ -131,7 +132,7 @@ class Build:
         )
         packages.settle(roles)
         for role in roles:
-            base = packages.base(role)
+            base = looked_up.for_overlays(packages.base(role), self.cluster, role)
             plans[role] = (base, plan.plan_variant(self.cluster, role, base.facts))
         mpi.refuse_mixed(self.cluster, {role: base.facts for role, (base, _) in plans.items()})
         return plans

@@ -146,6 +146,42 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayFile:
+    """One path of an overlay: `kind` is `file`, `template` (jinja2 text in `content`), `link` or `dir`.
+
+    `owner` and `group` are names, or None for root's, below a user's home for the user's. `per_node` templates are
+    filled by stamps. `source` is the file's own path, for messages.
+    """
+
+    path: str
+    kind: str
+    source: str
+    content: bytes = field(repr=False, default=b"")
+    target: str = ""
+    mode: int = 0o644
+    owner: str | None = None
+    group: str | None = None
+    per_node: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """Files of the user's for the root of nodes, with what goes with them.
+
+    `replaces` are paths that it writes in place of a component or of an overlay before it, `removes` paths that go.
+    """
+
+    name: str
+    files: tuple[OverlayFile, ...] = ()
+    replaces: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    enable: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One board. `number` is its place in cluster.yaml (0 is first); `address` its wired address and prefix.
 
@@ -164,7 +200,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """The resolved cluster. `directory` is where cluster.yaml lies: relative paths start there."""
+    """The resolved cluster. `directory` is where cluster.yaml lies: relative paths start there.
+
+    `overlays` has those that some role uses.
+    """
 
     name: str
     directory: Path
@@ -186,6 +225,7 @@ class Cluster:
     stress: bool = False
     wolfram: bool = False
     blinkt: Blinkt | None = None
+    overlays: tuple[Overlay, ...] = ()
 
     @property
     def head(self) -> Node:

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from piimage.errors import PiimageError
+from piimage.errors import ExitCode, PiimageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,6 +95,8 @@ Entry = File | Slot | Directory | Symlink | Absent | Tree
 
 class ClashError(PiimageError):
     """Two components claim one path; the message names both."""
+
+    exit_code = ExitCode.BAD_CONFIG
 
 
 def check_path(path: str) -> str:

@@ -11,11 +11,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from piimage.components import cloudinit, firmware, fstab, slots, trim, units
+from piimage.components import cloudinit, firmware, fstab, overlays, slots, trim, units
 from piimage.components.textfile import encode
 from piimage.delta import Absent, Delta, Directory
 from piimage.distros.firmware_config import cmdline_path
-from piimage.errors import PiimageError
+from piimage.errors import PiimageError, UnsupportedError
 from piimage.recipe import COMPONENTS, packages_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class StampPlan:
 
 def plan_variant(cluster: Cluster, role: Role, facts: Facts) -> VariantPlan:
     """The variant of `role`; raises `UnsupportedError` or `ClashError` when it cannot be."""
-    return _assembled(role, facts, [c.image(cluster, role, facts) for c in COMPONENTS])
+    parts = [c.image(cluster, role, facts) for c in COMPONENTS]
+    return _assembled(cluster, role, facts, parts)
 
 
 def plan_ahead(cluster: Cluster, role: Role, facts: Facts) -> tuple[VariantPlan, dict[str, str]]:
@@ -91,23 +92,26 @@ def plan_ahead(cluster: Cluster, role: Role, facts: Facts) -> tuple[VariantPlan,
         try:
             part = component.image(cluster, role, facts)
             units.entries([part], part.delta, facts)
-        except PiimageError as error:
+        except UnsupportedError as error:
             if not packages_of(component, cluster, role):
                 raise
             waiting[component.__name__.rpartition(".")[2]] = error.message
         else:
             parts.append(part)
-    return _assembled(role, facts, parts), waiting
+    return _assembled(cluster, role, facts, parts), waiting
 
 
-def _assembled(role: Role, facts: Facts, parts: list[Contribution]) -> VariantPlan:
+def _assembled(
+    cluster: Cluster, role: Role, facts: Facts, parts: list[Contribution]
+) -> VariantPlan:
     """The parts merged, and what follows from all of them."""
     shared = {**firmware.entries(parts, facts), **fstab.entries(parts, facts)}
-    delta = _merged(parts).merge(Delta.of("firmware", shared))
+    delta = _merged(parts, facts).merge(Delta.of("firmware", shared))
     parts = [*parts, trim.image(delta.slots)]
     delta = delta.merge(parts[-1].delta)
     delta = delta.merge(Delta.of("units", units.entries(parts, delta, facts)))
-    delta = delta.merge(Delta.of("plan", _parents(delta, facts)))
+    overlays.guard_removed(delta)
+    delta = delta.merge(Delta.of("plan", _parents(delta, facts, cluster)))
     return VariantPlan(
         role=role,
         delta=delta,
@@ -118,15 +122,17 @@ def _assembled(role: Role, facts: Facts, parts: list[Contribution]) -> VariantPl
     )
 
 
-def _merged(parts: Sequence[Contribution]) -> Delta:
+def _merged(parts: Sequence[Contribution], facts: Facts) -> Delta:
     delta = Delta()
     for part in parts:
-        delta = delta.merge(part.delta)
+        overlays.guard(part, delta, facts)
+        delta = delta.merge(part.delta, replacing=part.replaces)
     return delta
 
 
-def _parents(delta: Delta, facts: Facts) -> dict[str, Directory]:
-    """Directories that the image lacks and some entry needs, with a mode of our choice."""
+def _parents(delta: Delta, facts: Facts, cluster: Cluster) -> dict[str, Directory]:
+    """Directories that the image lacks and some entry needs, with a mode of our choice; a home's are its user's."""
+    homes = {f"{user.home}/": (user.uid, user.gid) for user in cluster.users}
     missing: dict[str, Directory] = {}
     for path, entry in delta:
         if isinstance(entry, Absent):
@@ -137,7 +143,8 @@ def _parents(delta: Delta, facts: Facts) -> dict[str, Directory]:
             if f"{facts.firmware}/".startswith(f"{parent}/"):
                 continue  # the mount point of another file system, and one without modes
             if not facts.has(parent) and parent not in delta.entries:
-                missing[parent] = Directory()
+                owner = next((o for home, o in homes.items() if parent.startswith(home)), (0, 0))
+                missing[parent] = Directory(0o755, *owner)
     return missing
 
 

@@ -99,11 +99,11 @@ def _variant(
     base, chain = packages.known(role)
     baked = packages.cached(role) if chain is not None else None
     waiting: Mapping[str, str] = {}
+    used = looked_up.for_overlays(baked or base, cluster, role)
     if baked is not None:
-        planned = plan.plan_variant(cluster, role, baked.facts)
+        planned = plan.plan_variant(cluster, role, used.facts)
     else:
-        planned, waiting = plan.plan_ahead(cluster, role, base.facts)
-    used = baked or base
+        planned, waiting = plan.plan_ahead(cluster, role, used.facts)
     facts = looked_up.for_changes(used.facts, used.path, planned.delta)
     installed = None if chain is None else tuple(p for layer in chain for p in layer.packages)
     return VariantPreview(

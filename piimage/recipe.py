@@ -13,6 +13,7 @@ from piimage.components import (
     mpi,
     network,
     nfs,
+    overlays,
     roster,
     smoke,
     ssh,
@@ -50,6 +51,7 @@ COMPONENTS: tuple[ModuleType, ...] = (
     stress,
     wolfram,
     blinkt,
+    overlays,
 )
 
 

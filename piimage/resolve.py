@@ -17,6 +17,7 @@ from piimage.cluster import (
     KeyRef,
     Mpi,
     Node,
+    Overlay,
     Role,
     SecretRef,
     Share,
@@ -29,8 +30,10 @@ from piimage.cluster import (
 from piimage.errors import ConfigError
 from piimage.report import Diagnostic, Severity, in_order, summary
 from piimage.spec import checks, source
+from piimage.spec.checks import overlays as overlay_checks
 from piimage.spec.draft import draft
 from piimage.spec.merge import Merged, merge
+from piimage.spec.overlays import Rack
 from piimage.spec.paths import located
 from piimage.spec.pending import pending
 from piimage.spec.profiles import Shelf
@@ -85,18 +88,19 @@ def load(
     facts: Facts | Callable[[str], Facts | None] | None = None,
     check_secrets: bool = True,
     bases: Collection[str] = (),
+    beside: Path | None = None,
 ) -> Loaded:
     """Read and resolve the cluster.yaml at `path`.
 
     `facts` of the base, or a function from a base's name or path to its facts if they are known,
     allow checks against accounts and time zones of the bases. Without
     `check_secrets`, variables and files that hold secrets or keys need not be there. `bases` are
-    the names of the catalog; when given, others are refused. Raises `ConfigError` with all
-    mistakes.
+    the names of the catalog; when given, others are refused. `beside` is where `profiles/` and
+    `overlays/` lie, if not beside the file. Raises `ConfigError` with all mistakes.
     """
     document = source.read(path)
     result = draft(document)
-    shelf = Shelf(path.parent)
+    shelf = Shelf(beside or path.parent)
     spec: model.Spec | None = result.spec
     if spec is not None:
         outside = checks.Outside(
@@ -113,11 +117,13 @@ def load(
         if spec is not None
         else []
     )
-    found = in_order([*result.findings, *shelf.findings])
+    rack = Rack(beside or path.parent)
+    overlays = overlay_checks.check(result, shelf, rack) if spec is not None else []
+    found = in_order([*result.findings, *shelf.findings, *overlays])
     if spec is None or any(finding.severity is Severity.ERROR for finding in found):
         raise ConfigError(f"`{path}` has {summary(found) or '1 error'}", diagnostics=found)
-    builder = _Resolver(spec, path, env, merged)
-    notes = pending(spec, document, shelf)
+    builder = _Resolver(spec, path, env, merged, rack)
+    notes = pending(spec, document)
     return Loaded(
         cluster=builder.cluster(),
         diagnostics=in_order([*found, *notes]),
@@ -155,6 +161,7 @@ class _Resolver:
     path: Path
     env: Mapping[str, str]
     merged: list[tuple[Seat, Merged]]
+    rack: Rack
 
     def cluster(self) -> Cluster:
         spec = self.spec
@@ -184,7 +191,14 @@ class _Resolver:
             stress=spec.stress,
             wolfram=spec.wolfram,
             blinkt=self.blinkt(),
+            overlays=self.overlays(),
         )
+
+    def overlays(self) -> tuple[Overlay, ...]:
+        """All that some node uses, each once."""
+        names = dict.fromkeys(name for _, merged in self.merged for name in merged.overlays)
+        loaded = map(self.rack.get, names)
+        return tuple(found.overlay for found in loaded if found is not None)
 
     def mpi(self) -> Mpi | None:
         mpi = self.spec.mpi

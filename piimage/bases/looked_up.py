@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from piimage.bases.facts_reader import MAX_CONTENT
+from piimage.components import overlays
 from piimage.delta import Absent, File, Slot, Tree
 from piimage.disk import fat
 from piimage.disk.ext4 import open_ext4
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from piimage.bases.record import Base
+    from piimage.cluster import Cluster, Role
     from piimage.delta import Delta
     from piimage.disk.ext4 import Ext4
     from piimage.facts import Facts, FileFact
@@ -43,12 +46,16 @@ def for_changes(facts: Facts, image: Path, delta: Delta) -> Facts:
     return replace(facts, files=files | _firmware(facts, image, delta, files))
 
 
-def for_paths(facts: Facts, image: Path, paths: Iterable[str]) -> Facts:
-    """`facts` with kind, mode and owner of `paths` in the root file system and of the directories above them."""
+def for_overlays(base: Base, cluster: Cluster, role: Role) -> Base:
+    """`base` with facts of all that the overlays of `role` touch, which may lie anywhere, and of what is above."""
+    paths = overlays.paths(cluster, role)
+    if not paths:
+        return base
+    facts = base.facts
     root = facts.table.partition(facts.mounts["/"])
-    with open_ext4(image, root.start) as ext4:
+    with open_ext4(base.path, root.start) as ext4:
         found = _named(ext4, paths)
-    return replace(facts, files={**found, **facts.files})
+    return replace(base, facts=replace(facts, files={**found, **facts.files}))
 
 
 def _kept(found: Mapping[str, FileFact], known: Mapping[str, FileFact]) -> dict[str, FileFact]:

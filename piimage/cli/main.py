@@ -24,6 +24,7 @@ from piimage.cli import (
     flash,
     init,
     lock,
+    overlay,
     plan,
     profile,
     schema,
@@ -65,6 +66,7 @@ app.command()(export.export)
 app.add_typer(base.app, name="base")
 app.add_typer(state.app, name="state")
 app.add_typer(profile.app, name="profile")
+app.add_typer(overlay.app, name="overlay")
 app.command()(schema.schema)
 
 

@@ -30,6 +30,9 @@ SUBID_FIRST, SUBID_COUNT = 100_000, 65_536
 
 _WIDTHS = {"passwd": 7, "shadow": 9, "group": 4, "gshadow": 4, "subuid": 3, "subgid": 3}
 
+#: Where the databases lie.
+PATHS = tuple(f"/etc/{name}" for name in _WIDTHS)
+
 Row = list[str]
 
 

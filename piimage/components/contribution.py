@@ -54,7 +54,8 @@ class Contribution:
 
     `enable`, `disable` and `mask` are unit names. `cmdline` are kernel
     tokens; a token `key=value` replaces others of that key unless it is a `console=`. `config_txt` are lines
-    for the firmware's config.txt. `deferred` says in words what must wait for first boot.
+    for the firmware's config.txt. `deferred` says in words what must wait for first boot. `replaces` are paths of
+    the delta that may be another component's before.
     """
 
     delta: Delta = field(default_factory=Delta)
@@ -67,6 +68,7 @@ class Contribution:
     mounts: tuple[MountLine, ...] = ()
     checks: tuple[Check, ...] = ()
     deferred: tuple[str, ...] = ()
+    replaces: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,7 +118,8 @@ def explain(error: Mapping[str, Any], root: type[model.Model] = model.Spec) -> M
 def place(path: FieldPath, root: type[model.Model] = model.Spec) -> type[model.Model] | None:
     """The model whose fields stand below `path`."""
     if root is not model.Spec:
-        return root if not path else None
+        inside = len(path) == 2 and root.INSIDE.get(str(path[0]))  # noqa: PLR2004 -- field and key
+        return root if not path else inside or None
     for known, found in PLACES.items():
         if len(known) == len(path) and all(
             want in ("*", part) and (want != "*" or isinstance(part, int) or path[0] == "roles")

@@ -17,6 +17,7 @@ from piimage.spec.types import (
     Country,
     Domain,
     Gecos,
+    GuestPath,
     HomePath,
     HostName,
     Keymap,
@@ -33,6 +34,7 @@ from piimage.spec.types import (
     Ssid,
     Subnet,
     TimezoneName,
+    UnitName,
     UserName,
     Version,
 )
@@ -52,6 +54,8 @@ class Model(BaseModel):
         strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
     )
     WHAT: ClassVar[str] = ""
+    #: Of a file of its own: which models stand in its mappings, as `field.KEY`.
+    INSIDE: ClassVar[dict[str, type[Model]]] = {}
 
 
 class Traits(Model):
@@ -72,6 +76,31 @@ class Profile(Traits):
 
     WHAT: ClassVar[str] = "a profile"
     description: str = Field("", description="one line for people")
+
+
+class OverlayFile(Model):
+    """An entry of `files` of an overlay."""
+
+    WHAT: ClassVar[str] = "a file of an overlay"
+    mode: Mode | None = Field(None, description="octal, in quotes")
+    owner: UserName | None = Field(None, description="a user of the cluster or of the base")
+    group: UserName | None = Field(None, description="default: the owner's")
+    per_node: bool = Field(default=False, description="a template that is filled for each node")
+
+
+class Overlay(Model):
+    """A file NAME/overlay.yaml of overlays."""
+
+    WHAT: ClassVar[str] = "an overlay"
+    INSIDE: ClassVar[dict[str, type[Model]]] = {"files": OverlayFile}
+    description: str = Field("", description="one line for people")
+    files: dict[GuestPath, OverlayFile] = Field({}, description="what git does not keep of files")
+    replaces: list[GuestPath] = Field([], description="what it writes though something else does")
+    removes: list[GuestPath] = Field([], description="what is to go")
+    packages: list[PackageName] = Field([], description="by logical name")
+    enable: list[UnitName] = Field([], description="units to start at boot")
+    disable: list[UnitName] = Field([], description="units not to start at boot")
+    mask: list[UnitName] = Field([], description="units that nothing may start")
 
 
 class Role(Traits):

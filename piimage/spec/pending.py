@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from piimage.report import Diagnostic, Severity, shown
+from piimage.report import Diagnostic, Severity
 from piimage.spec.seats import traits_of
 
 if TYPE_CHECKING:
@@ -12,22 +12,12 @@ if TYPE_CHECKING:
 
     from piimage.spec import model
     from piimage.spec.place import FieldPath
-    from piimage.spec.profiles import Shelf
     from piimage.spec.source import Document
 
-#: Fields at the top that wait for later work; take a name out when its component is there.
-WAITING = ("overlays",)
-#: The same in roles, nodes and profiles.
-WAITING_TRAITS = ("overlays",)
 
-
-def pending(spec: model.Spec, document: Document, shelf: Shelf) -> list[Diagnostic]:
-    """A note for each field that is set and not built yet, in cluster.yaml or a profile in use."""
-    notes = [_note(document, path, what) for path, what in _waiting(spec)]
-    for profile in shelf.in_use():
-        names = [name for name in WAITING_TRAITS if getattr(profile.traits, name)]
-        notes += [_note(profile.document, (name,), shown(name)) for name in names]
-    return notes
+def pending(spec: model.Spec, document: Document) -> list[Diagnostic]:
+    """A note for each field of cluster.yaml that is set and not built yet."""
+    return [_note(document, path, what) for path, what in _waiting(spec)]
 
 
 def _note(document: Document, path: FieldPath, what: str) -> Diagnostic:
@@ -36,13 +26,7 @@ def _note(document: Document, path: FieldPath, what: str) -> Diagnostic:
 
 
 def _waiting(spec: model.Spec) -> Iterator[tuple[FieldPath, str]]:
-    for name in WAITING:
-        if getattr(spec, name):
-            yield (name,), shown(name)
     for path, traits in traits_of(spec):
-        for name in WAITING_TRAITS if path else ():
-            if getattr(traits, name):
-                yield (*path, name), shown(name)
         if traits.base is not None and traits.base.kind == "url":
             yield (*path, "base"), "a base from a URL"
     if spec.network.wired.gateway is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
+from piimage.delta import check_path
 from piimage.report import shown
 from piimage.spec import fields
 from piimage.spec.fields import pattern, wrong
@@ -44,6 +45,7 @@ _KEYMAP = r"[a-z][a-z0-9_-]{1,31}"
 _ZONE = r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}"
 _PATH = r"(/[A-Za-z0-9_+@-][A-Za-z0-9._+@-]*)+"
 _MODE = r"0?[0-7]{3}|[0-7]{4}"
+_UNIT = r"[A-Za-z0-9:_.@\\-]+\.(service|socket|target|timer|mount|automount|path|swap|slice)"
 _NUMBER = re.compile(r"\{n(?::0?([1-9])d?)?\}")
 _MAX_GECOS = 256
 
@@ -103,6 +105,13 @@ def _path(what: str) -> Callable[[str], str]:
     return path
 
 
+def _guest_path(value: str) -> str:
+    try:
+        return check_path(value)
+    except ValueError as error:
+        raise wrong("path", str(error), "absolute, without `..` or a final `/`") from None
+
+
 def _tidy(value: str) -> str:
     return re.sub(r"/+", "/", value).rstrip("/")
 
@@ -120,6 +129,7 @@ def _locale(value: str) -> str:
 
 
 _name = pattern("name", _NAME, "lower-case letters, digits, `.`, `_` and `-`", str.lower)
+_unit = pattern("unit name", _UNIT, "a name with its type, such as `chrony.service`")
 _profile = pattern("profile name", _PROFILE, "`NAME`, `role/NAME` or `board/NAME`", str.lower)
 _package = pattern(
     "package name", _PACKAGE, "lower-case letters, digits, `+`, `.`, `_`, `-`", str.lower
@@ -151,6 +161,8 @@ Gecos = Annotated[str, _text(_gecos), _schema(maxLength=_MAX_GECOS)]
 HomePath = Annotated[str, _text(_path("home directory")), _schema(_PATH)]
 ShellPath = Annotated[str, _text(_path("shell")), _schema(_PATH)]
 SharePath = Annotated[str, _text(_path("share path")), _schema(_PATH)]
+GuestPath = Annotated[str, _text(_guest_path), _schema()]
+UnitName = Annotated[str, _text(_unit), _schema(_UNIT)]
 Mode = Annotated[str, _text(_mode), _schema(_MODE)]
 Locale = Annotated[str, _text(_locale), _schema(_LOCALE)]
 Keymap = Annotated[str, _text(_keymap), _schema(_KEYMAP)]

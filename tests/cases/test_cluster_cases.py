@@ -13,6 +13,7 @@ from piimage import resolve
 from piimage.report import render_text
 
 HERE = Path(__file__).parent / "clusters"
+ROOT = str(Path(__file__).parents[2])
 CASES = sorted(path.name for path in HERE.iterdir() if path.is_dir())
 ENV = {"PSK": "a good passphrase", "HOME": "."}
 
@@ -28,7 +29,11 @@ def plain(value, here):
         return [plain(item, here) for item in value]
     if value is None or isinstance(value, (bool, int)):
         return value
-    return str(value.value if isinstance(value, Enum) else value).replace(str(here), "HERE")
+    return (
+        str(value.value if isinstance(value, Enum) else value)
+        .replace(str(here), "HERE")
+        .replace(ROOT, "ROOT")
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

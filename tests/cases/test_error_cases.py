@@ -15,7 +15,7 @@ HERE = Path(__file__).parent / "errors"
 CASES = sorted(path.name for path in HERE.iterdir() if path.is_dir())
 #: What the cases may ask of the environment; `PSK` is long enough, `SHORT` is not.
 ENV = {"PSK": "a good passphrase", "SHORT": "hunter2", "EMPTY": "", "HOME": "/home/nobody"}
-PLACE = re.compile(r"^ *--> cluster\.yaml:\d+:\d+$", re.MULTILINE)
+PLACE = re.compile(r"^ *--> \S+\.yaml:\d+:\d+$", re.MULTILINE)
 UNPLACED = {"yaml-utf16"}
 
 
