@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from piimage.plan_record import Record
 
@@ -79,6 +79,19 @@ def compare(old: Record, new: Record) -> Comparison:
     asked = set(rebuilt)
     gone = tuple(n for n in present if n not in asked and n not in new["all_nodes"])
     return Comparison(tuple(variants), tuple(nodes), gone, tuple(blind))
+
+
+def written(new: Record, cards: Iterable[tuple[str, str]]) -> dict[str, bool | None]:
+    """Node -> whether its card holds what `new` would make; `cards` are names of nodes and builds on their cards.
+
+    None where that cannot be known, since the secrets are not at hand.
+    """
+    builds = {node["name"]: node["build"] for node in new["nodes"]}
+    return {
+        name: None if builds[name] is None else builds[name] == build
+        for name, build in cards
+        if name in builds
+    }
 
 
 def _variant(before: Mapping[str, Record], there: list[Record], variant: Record) -> Fate:

@@ -53,6 +53,7 @@ def _variant(found: VariantPreview, *, diffs: bool) -> Record:
         "base": {"name": found.base.name, "id": found.base.id},
         "wanted": dict(found.wanted),
         "packages": packages,
+        "packages_removed": list(found.removed),
         "users": list(_accounts(found.changes)),
         "units": _units(found),
         "waits_for_first_boot": list(found.plan.deferred),

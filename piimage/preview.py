@@ -32,8 +32,9 @@ BUILD = "<build>"
 class VariantPreview:
     """What the image of a role gets.
 
-    `packages` is None until there is a lock; `wanted` are names, each with who asks for it. When the packages are
-    not baked yet, `id` is None and `waiting` has the components that wait for them, each with what it lacks.
+    `packages` is None until there is a lock, `removed` are those of the base that have to go; `wanted` are names, each
+    with who asks for it. When the packages are not baked yet, `id` is None and `waiting` has the components that wait
+    for them, each with what it lacks.
     """
 
     role: Role
@@ -41,6 +42,7 @@ class VariantPreview:
     base: Base
     wanted: Mapping[str, str]
     packages: tuple[Package, ...] | None
+    removed: tuple[str, ...]
     id: str | None
     plan: VariantPlan
     changes: tuple[Change, ...]
@@ -112,6 +114,7 @@ def _variant(
         base=base,
         wanted=packages.wanted(role),
         packages=installed,
+        removed=tuple(name for layer in chain or () for name in layer.removed),
         id=variant_id(baked, planned) if baked is not None else None,
         plan=planned,
         changes=changes(planned.delta, facts),

@@ -59,7 +59,7 @@ def plan(
 
     Example: piimage plan --node 3
     """
-    from piimage.against import compare  # noqa: PLC0415 -- start-up time
+    from piimage.against import compare, written  # noqa: PLC0415 -- start-up time
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import chosen, load_all  # noqa: PLC0415 -- start-up time
@@ -79,10 +79,11 @@ def plan(
     if against is not None:
         last = _last(against, cluster, store, base)
         compared = compare(last, found)
+        cards = written(found, _cards(cluster))
         if json_output:
-            print(json.dumps(compared.to_json(), indent=1))  # noqa: T201 -- cli prints
+            print(json.dumps({**compared.to_json(), "cards": cards}, indent=1))  # noqa: T201 -- cli prints
         else:
-            print("\n".join(comparison(compared, str(against), reason)))  # noqa: T201 -- cli prints
+            print("\n".join(comparison(compared, str(against), reason, cards)))  # noqa: T201 -- cli prints
     elif json_output:
         print(json.dumps(found, indent=1))  # noqa: T201 -- cli prints
     else:
@@ -102,6 +103,14 @@ def _secrets(cluster: Cluster, owner: Cluster, store: Store) -> tuple[Secrets | 
 
     with store.scratch() as scratch:
         return peek(cluster, owner.source, os.environ, scratch)
+
+
+def _cards(cluster: Cluster) -> list[tuple[str, str]]:
+    """Nodes that `piimage flash` has written a card for, each with the build that is on it."""
+    from piimage import cards  # noqa: PLC0415 -- start-up time
+    from piimage.state import location  # noqa: PLC0415 -- start-up time
+
+    return [(card.node, card.build) for card in cards.read(location(cluster.source) / cards.NAME)]
 
 
 def _last(path: Path, now: Cluster, store: Store, base: str | None) -> Record:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from piimage.against import Comparison
     from piimage.plan_record import Record
@@ -43,41 +43,57 @@ def text(record: Record, *, own: bool, new: bool, old: bool) -> Iterator[str]:
             return
 
 
-def comparison(compared: Comparison, last: str, unknown: str) -> Iterator[str]:
-    """What becomes of variants and cards; `unknown` says why secrets could not be compared."""
+def comparison(
+    compared: Comparison, last: str, unknown: str, cards: Mapping[str, bool | None]
+) -> Iterator[str]:
+    """What becomes of variants and cards; `unknown` says why secrets could not be compared.
+
+    `cards` says of the cards that were written whether they hold this already.
+    """
     yield f"since `{last}`:"
     for variant in compared.variants:
         state = "is new" if variant.new else "is made anew" if variant.why else "stays as it is"
         yield f"variant `{variant.name}` {state}"
         if not variant.new:
             yield from (f"    {reason}" for reason in variant.why)
+    yield from _stale(compared)
+    yield from _listed("new", [node.name for node in compared.nodes if node.new])
+    yield from _listed("no more in the cluster", compared.gone)
+    yield from _listed("written cards that hold this already", [n for n, c in cards.items() if c])
+    other = [name for name, holds in cards.items() if holds is False]
+    yield from _listed("written cards that hold another build", other)
+    if compared.blind:
+        names = ", ".join(compared.blind)
+        reason = unknown or "the earlier plan was made without them"
+        yield f"keys, passwords and passphrases were not compared for {names}: {reason}"
+
+
+def _stale(compared: Comparison) -> Iterator[str]:
+    """Cards by what becomes of them, with the reasons."""
     fates: dict[tuple[str, ...], list[str]] = {}
     for node in compared.nodes:
         if not node.new:
             fates.setdefault(node.why, []).append(node.name)
     for why, names in fates.items():
-        many = "s" * (len(names) != 1)
-        if why:
-            yield f"stale card{many}: {', '.join(names)}"
-            yield from (f"    {reason}" for reason in why)
-        else:
-            yield f"card{many} that may stay: {', '.join(names)}"
-    for label, nodes in (
-        ("new", [node.name for node in compared.nodes if node.new]),
-        ("no more in the cluster", compared.gone),
-    ):
-        if nodes:
-            yield f"{label}: {', '.join(nodes)}"
-    if compared.blind:
-        names_ = ", ".join(compared.blind)
-        reason = f": {unknown}" if unknown else ": the earlier plan was made without them"
-        yield f"keys, passwords and passphrases were not compared for {names_}{reason}"
+        cards = f"card{'s' * (len(names) != 1)}"
+        yield (
+            f"stale {cards}: {', '.join(names)}"
+            if why
+            else f"{cards} that may stay: {', '.join(names)}"
+        )
+        yield from (f"    {reason}" for reason in why)
+
+
+def _listed(label: str, names: Sequence[str]) -> Iterator[str]:
+    if names:
+        yield f"{label}: {', '.join(names)}"
 
 
 def _variant(variant: Record, *, new: bool, old: bool) -> Iterator[str]:
     yield f"variant `{variant['role']}`: {', '.join(variant['nodes'])}"
     yield from _wrapped("base", [f"{variant['base']['name']} ({variant['base']['id'][:12]})"])
     yield from _wrapped("packages", _packages(variant), empty="none beyond the base's")
+    yield from _wrapped("", [f"- {name}" for name in variant["packages_removed"]])
     yield from _wrapped(
         "users",
         [f"{_SIGNS[user['action']]} {user['name']} ({user['uid']})" for user in variant["users"]],

@@ -11,6 +11,7 @@ from piimage import plan_file, state
 from piimage.bake.session import Packages
 from piimage.bases.importing import import_base
 from piimage.bases.store import Store
+from piimage.cards import CardRecord
 from piimage.cli.main import app
 from piimage.errors import PiimageError
 from piimage.preview import preview
@@ -277,6 +278,25 @@ def test_packages_that_come_and_go_are_named(home):
         "its packages are not settled yet",
     ]
     assert nodes["node1"] == ["its variant is made anew"]
+
+
+def test_cards_that_were_written_are_known_by_what_is_on_them(home):
+    builds = build(home)
+    made = state.State(home / "cluster.state")
+    for node, on_card in (("node1", builds["node1"]), ("node2", "0" * 12)):
+        made.record_card(
+            CardRecord(
+                node=node, build=on_card, variant="f" * 64, written="2026-01-31T12:00:00Z", size=1
+            )
+        )
+
+    assert against()[2]["cards"] == {"node1": True, "node2": False}
+    assert run("dist").stdout.splitlines()[-2:] == [
+        "written cards that hold this already: node1",
+        "written cards that hold another build: node2",
+    ]
+    change(home, "count: 4", "count: 5")
+    assert against()[2]["cards"] == {"node1": None, "node2": None}, "the new node has no key yet"
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"version": 99}', "version: 1"])

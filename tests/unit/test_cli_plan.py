@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from piimage import plan, state
+from piimage.bake import lock
+from piimage.bake.session import Packages
 from piimage.bases.importing import import_base
 from piimage.bases.store import Store
 from piimage.cli.main import app
@@ -166,6 +168,34 @@ def test_packages_that_are_wanted_and_not_settled(home, cache):
         "next: `piimage build` installs them, and the plan is exact from then on\n"
     )
     assert not (home / "cluster.lock").exists()
+
+
+def test_packages_that_are_settled_and_not_installed(home, cache):
+    (home / "cluster.yaml").write_text(YAML.replace("roles:", "packages: [htop]\nroles:"))
+    cluster = load(home / "cluster.yaml", check_secrets=False).cluster
+    packages = Packages(cluster, Store(), Quiet())
+    base, chain = packages.known(cluster.roles[0])
+    assert chain is None
+    htop = lock.Package(
+        name="htop", version="3.4.1-5", architecture="arm64", sha256="0" * 64, size=1, installed=1, file="htop.deb"
+    )  # fmt: skip
+    layer = lock.Layer(
+        base="phony",
+        below=lock.below(base, []),
+        roles=("head", "worker"),
+        wanted=tuple(sorted(packages.wanted(cluster.roles[0]))),
+        packages=(htop,),
+        steps=(lock.Step("remove", ("nano",)), lock.Step("unpack", ("htop",))),
+    )
+    lock.write(lock.location(cluster.source), lock.Lock((layer,)))
+
+    (variant,) = found("--node", "1")["variants"]
+    said = run("--node", "1").stdout
+
+    assert (variant["exact"], variant["waits_for_packages"]) == (False, {})
+    assert variant["packages"] == {"htop": "3.4.1-5"}
+    assert variant["packages_removed"] == ["nano"]
+    assert "  packages    1 package, not installed yet: htop\n              - nano\n" in said
 
 
 def test_what_no_package_cures_is_an_error(home, cache):
