@@ -24,20 +24,25 @@ if TYPE_CHECKING:
 _MAGIC = b"piimage-probe 1\n"
 #: Where the first mark lies, inside the head; all others lie this far beyond a round place.
 _SHIFT = 64 << 10
+#: But for that one, no mark lies in a card's head.
+_HEAD = 1 << 20
 _FRACTIONS = 16
 _FILLER = 8 << 20
+_LATE = 64
 
 
 def marks(size: int, keep: Sequence[Range] = ()) -> list[int]:
     """Byte offsets of the marks on a card of `size` bytes, none of them in `keep`; in order."""
     places = {_SHIFT, size // BLOCK * BLOCK - BLOCK}
-    power = 1 << 20
+    power = _HEAD
     while power < size:
         places.add(power + _SHIFT)
         power <<= 1
     places |= {size * n // _FRACTIONS // BLOCK * BLOCK + _SHIFT for n in range(1, _FRACTIONS)}
-    fitting = sorted(place for place in places if 0 <= place <= size - BLOCK)
-    return [place for place in fitting if not common([(place, BLOCK)], keep)]
+    fitting = sorted(p for p in places if p == _SHIFT or _HEAD <= p <= size - BLOCK)
+    return [
+        place for place in fitting if place <= size - BLOCK and not common([(place, BLOCK)], keep)
+    ]
 
 
 def probe(medium: Medium, *, keep: Sequence[Range], fill: Sequence[Range]) -> None:
@@ -59,8 +64,40 @@ def probe(medium: Medium, *, keep: Sequence[Range], fill: Sequence[Range]) -> No
         medium.read_into(place, block)
         found[place] = bytes(block)
     lost = [place for place in places if found[place] != _mark(seed, place)]
+    if places[:1] == [_SHIFT]:
+        medium.zero(_SHIFT, BLOCK)  # the head is blank again, for `strays`
     if lost:
         raise _fake(medium.size, places, lost, {p: _marked(seed, found[p]) for p in lost})
+
+
+def late_marks(size: int, keep: Sequence[Range]) -> list[int]:
+    """Places over the last part of the card, close together; see `scatter`."""
+    places = {(size - size * n // _LATE // 16) // BLOCK * BLOCK - BLOCK for n in range(_LATE)}
+    return [place for place in sorted(places) if place > 0 and not common([(place, BLOCK)], keep)]
+
+
+def scatter(medium: Medium, *, keep: Sequence[Range]) -> None:
+    """Marks over the last sixteenth of the card, after the body.
+
+    A card that wraps around at an odd place near its end, which `probe` does not see, takes them into its beginning:
+    into what was written, where reading back finds them, or into the head, which `strays` looks into.
+    """
+    block = memoryview(buffer(BLOCK))[:BLOCK]
+    for place in late_marks(medium.size, keep):
+        block[:] = _mark(b"late", place)
+        medium.write(place, block)
+
+
+def strays(medium: Medium, head: Sequence[Range]) -> None:
+    """Raise `VerifyError` if something is in the head, which was zeroed: it was written elsewhere."""
+    view = memoryview(buffer(CHUNK))
+    for start, length in pieces(head, CHUNK):
+        medium.read_into(start, view[:length])
+        if any(view[:length]):
+            raise VerifyError(
+                "what is written near the end of the card comes back at its beginning",
+                hint="it has less room than it says: a fake, or broken; nothing on it can be trusted",
+            )
 
 
 def _fill(medium: Medium, ranges: Sequence[Range]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from piimage.errors import WriteFailedError
 from piimage.flash import journal
-from piimage.flash.capacity import probe
+from piimage.flash.capacity import probe, scatter, strays
 from piimage.flash.compare import Comparison
 from piimage.flash.events import Event, Meter
 from piimage.flash.journal import Journal
@@ -147,13 +147,15 @@ class _Writing:
             self._lanes.once(lambda: probe(self._medium, keep=todo.keep, fill=body))
         self._meter.begin("write")
         self._write_body(body)
-        # Once more: on a card that wraps around at an odd place these zeros fall into what was written, and the
-        # reading below finds them.
-        self._lanes.once(self._zero_tail)
+        if probed:
+            self._lanes.once(lambda: scatter(self._medium, keep=self._needed))
         self._lanes.once(self._medium.flush)
         self._note("verify", self._payload.size)
         self._meter.begin("verify")
         rewritten = self._card.verify(check, self._meter.add)
+        if probed:
+            place = [(journal.OFFSET, journal.SIZE)] if self._has_journal else []
+            self._lanes.once(lambda: strays(self._medium, without(self._head, place)))
         proof()
         rewritten += self._finish(head)
         written = amount(body) + amount(head) + rewritten
@@ -233,6 +235,7 @@ class _Writing:
         first = [(0, BLOCK)]
         stamp = [(patch.offset, len(patch.data)) for patch in self._payload.patches]
         delta = rounded([*head, *stamp], BLOCK, self._medium.size)
+        self._lanes.once(self._zero_tail)
         try:
             self._meter.begin("finish")
             self._card.write(without(head, first))

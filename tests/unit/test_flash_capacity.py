@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from piimage.errors import VerifyError
 from piimage.flash import medium as module
-from piimage.flash.capacity import marks, probe
+from piimage.flash.capacity import late_marks, marks, probe, scatter, strays
 from piimage.flash.medium import Medium
 from piimage.flash.ranges import common
 
@@ -81,6 +81,25 @@ def test_a_card_that_swallows_its_last_hundredth(fake):
         probe(fake(SIZE * 99 // 100 // 4096 * 4096, "swallows"), keep=[], fill=[])
 
 
+def test_a_card_that_wraps_a_little_before_its_end_gives_its_marks_away(fake):
+    card = fake(SIZE * 99 // 100 // 4096 * 4096, "wraps")
+    card.zero(0, MIB)
+    strays(card, [(0, MIB)])
+
+    scatter(card, keep=[(4 * MIB, MIB)])
+
+    with pytest.raises(VerifyError, match="comes back at its beginning"):
+        strays(card, [(0, MIB)])
+
+
+def test_late_marks_leave_an_honest_cards_head_blank(fake):
+    card = fake(SIZE, "honest")
+    card.zero(0, MIB)
+    probe(card, keep=[], fill=[(4 * MIB, 12 * MIB)])
+    scatter(card, keep=[])
+    strays(card, [(0, MIB)])
+
+
 @given(
     size=st.integers(1, 1 << 40).map(lambda n: n * 512),
     start=st.integers(0, 1 << 38),
@@ -88,10 +107,11 @@ def test_a_card_that_swallows_its_last_hundredth(fake):
 )
 def test_marks_lie_on_the_card_and_outside_what_is_kept(size, start, length):
     keep = [(start, length)]
-    found = marks(size, keep)
+    found, late = marks(size, keep), late_marks(size, keep)
 
     assert found == sorted(set(found))
-    for mark in found:
+    assert late == sorted(set(late))
+    for mark in (*found, *late):
         assert mark % 4096 == 0
         assert 0 <= mark <= size - 4096
         assert not common([(mark, 4096)], keep)

@@ -1,0 +1,285 @@
+"""Cards that fail, lie, or are pulled while `piimage flash` writes them: none passes, none becomes half a card."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from emulated_card import emulated, flash
+from tiny_card import BOOT, MIB, ROOT, SIZE, make_tiny, tiny_patches
+
+from piimage import artifact
+from piimage.bases.cache import Cache
+from piimage.disk.bmap import mapped_ranges
+from piimage.disk.slots import apply_patches
+from piimage.disk.sparse import copy_sparse, hash_file
+from piimage.flash.device import read_device
+from piimage.flash.hold import hold
+from piimage.flash.sources import open_sources
+from piimage.flash.writer import write_card
+from piimage.stamping import NodeStamp, write_stamp
+
+CARD = 3 * SIZE
+YAML = """\
+version: 1
+name: abacus
+base: debian-13
+users:
+  - {name: ada, uid: 1000, rename_from: auto}
+network:
+  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
+nodes: {count: 5, name: "node{n}", head: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A cluster with a build of node3 as variant and stamp; `whole.img` is what its card must hold."""
+    home = tmp_path_factory.mktemp("abacus")
+    (home / "cluster.yaml").write_text(YAML)
+    directory = home / "dist" / "abacus"
+    (directory / "stamps").mkdir(parents=True)
+    (directory / "variants").mkdir()
+    image = make_tiny(directory / "variants" / "worker.img")
+    patches = tuple(tiny_patches(image))
+    write_stamp(directory / "stamps" / "node3.stamp", NodeStamp("node3", "v1", "b1", patches))
+    worker = {"id": "v1", "image": "variants/worker.img", "sha256": hash_file(image)}
+    manifest = {
+        "version": 1,
+        "cluster": "abacus",
+        "variants": {"worker": worker},
+        "nodes": {"node3": {"stamp": "b1", "variant": "v1"}},
+    }
+    artifact.write_manifest(directory, manifest)
+    copy_sparse(image, home / "whole.img")
+    apply_patches(home / "whole.img", patches)
+    return home
+
+
+@pytest.fixture
+def card(tmp_path):
+    with emulated(tmp_path / "card", CARD) as found:
+        yield found
+
+
+@pytest.fixture
+def write(cluster, card, tmp_path):
+    """Runs `piimage flash` for node 3 onto the card."""
+
+    def run(*arguments, **options):
+        common = ("--cluster", cluster / "cluster.yaml", "--node", "3")
+        return flash(card, *common, *arguments, **options)
+
+    return run
+
+
+def assert_is_node3(card, cluster):
+    """Every mapped byte is what the materialised image has."""
+    whole = cluster / "whole.img"
+    found, wanted = card.content(), whole.read_bytes()
+    for start, length in mapped_ranges(whole):
+        assert found[start : start + length] == wanted[start : start + length], f"at byte {start}"
+
+
+def is_plainly_empty(card):
+    return not any(card.content()[:4096])
+
+
+def test_a_good_card(card, cluster, write):
+    code, events, said = write()
+
+    assert (code, events[-1]["event"]) == (0, "done"), said
+    assert events[-1]["rewritten"] == 0
+    assert_is_node3(card, cluster)
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last", "head"])
+def test_the_card_refuses_a_write(card, cluster, write, place):
+    at = {"first": BOOT, "middle": ROOT + 4096, "last": ROOT + MIB, "head": 8192}[place]
+    card.faults(fail=[["write", at, at + 511, -1, 0]])
+
+    code, events, said = write()
+
+    assert code == 7, said
+    assert events[-1]["event"] == "failed"
+    assert "did not take byte" in events[-1]["message"]
+    assert is_plainly_empty(card)
+    card.faults()
+    assert write("--resume")[0] == 0
+    assert_is_node3(card, cluster)
+
+
+def test_trouble_that_passes_is_told_and_harms_nothing(card, cluster, write):
+    card.faults(fail=[["write", ROOT, ROOT + MIB, 2, 1], ["read", ROOT, ROOT + MIB, 1, 1]])
+
+    code, events, said = write()
+
+    assert code == 0, said
+    assert "retry" in {event["event"] for event in events}
+    assert_is_node3(card, cluster)
+
+
+def test_the_card_cannot_be_read_back(card, cluster, write):
+    card.faults(fail=[["read", ROOT + 4096, ROOT + 4607, -1, 1]])
+
+    code, events, said = write()
+
+    assert code == 4, said
+    assert "partition 2, ext4 rootfs" in events[-1]["message"]
+    assert is_plainly_empty(card)
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+@pytest.mark.parametrize("place", ["body", "stamp", "head"])
+def test_one_flipped_bit_is_mended(card, cluster, write, kind, place):
+    at = spot(cluster, place)
+    # Each of these places is written twice: by the probe or by the zeroing, and for good.
+    card.faults(flip=[[kind, at, at, 1, 1 if kind == "write" else 2]])
+
+    code, events, said = write()
+
+    assert code == 0, said
+    (again,) = (event for event in events if event["event"] == "rewrite")
+    assert (again["first"], again["bytes"]) == (at // 4096 * 4096, 4096)
+    assert_is_node3(card, cluster)
+
+
+@pytest.mark.parametrize("place", ["body", "stamp", "head"])
+def test_a_bit_that_always_flips_ends_it(card, cluster, write, place):
+    at = spot(cluster, place)
+    card.faults(flip=[["write", at, at, -1, 1]])
+
+    code, events, said = write()
+
+    assert code == 4, said
+    assert f"byte {at // 4096 * 4096} to" in events[-1]["message"]
+    assert "after writing them 3 times" in events[-1]["message"]
+    assert no_table(card)
+
+
+def spot(cluster, place):
+    """A byte of the body, of what the stamp changes, or of the first block."""
+    if place == "head":
+        return 0x1BE
+    whole, image = cluster / "whole.img", cluster / "dist/abacus/variants/worker.img"
+    if place == "stamp":
+        one, other = whole.read_bytes(), image.read_bytes()
+        return next(at for at in range(ROOT, SIZE) if one[at] != other[at])
+    return ROOT + 1024
+
+
+def no_table(card):
+    """No partition: where the fault lies in the first block itself, that block cannot be zero."""
+    head = card.content()[:512]
+    return head[510:] != b"\x55\xaa"
+
+
+@pytest.mark.parametrize("kind", ["wraps", "swallows"])
+@pytest.mark.parametrize("part", [1 / 16, 1 / 2, 0.99])
+def test_a_fake_is_found(card, write, kind, part):
+    card.faults(kind=kind, real=int(CARD * part) // 4096 * 4096)
+
+    code, events, said = write()
+
+    assert code == 4, said
+    assert no_table(card)
+    assert "fake" in events[-1]["hint"]
+    if part < 0.9 or kind == "swallows":
+        assert {event.get("phase") for event in events} == {None, "probe"}
+
+
+def test_killed_at_any_moment_it_is_whole_or_empty_and_resumes(card, cluster, write, tmp_path):
+    assert write()[0] == 0
+    card.faults()
+    assert write()[0] == 0
+    whole = card.requests
+    pid, moments = tmp_path / "pid", 20
+    for number in range(1, moments + 1):
+        card.faults(kill=[str(pid), max(1, whole * number // (moments + 1))])
+
+        code, events, _ = write(pid=pid)
+
+        assert code == -signal.SIGKILL, number
+        ended = [event for event in events if event["event"] == "done"]
+        assert not ended
+        if not no_table(card):
+            assert_is_node3(card, cluster)
+        card.faults()
+        go_on(card, cluster)
+        assert_is_node3(card, cluster)
+
+
+def go_on(card, cluster):
+    """`--resume`, without the time that a process takes to start."""
+    with (
+        open_sources(Cache(cluster / "cache")) as sources,
+        hold(read_device(card.device)) as held,
+    ):
+        source = sources.of_node(cluster / "dist" / "abacus", "node3")
+        write_card(held.fd, CARD, source.payload, title="node3", mode="resume", proof=source.proof)
+
+
+@pytest.mark.parametrize(
+    ("phase", "fault"),
+    [
+        ("write", ["write", ROOT + 1024, ROOT + 1024, 1, 1]),
+        ("flush", ["flush", ROOT + 1024, ROOT + 1024, 1, 2]),
+        ("verify", ["read", ROOT + 1024, ROOT + 1024, 1, 2]),
+        ("finish", ["write", 8192, 8192, 1, 1]),
+    ],
+)
+def test_a_card_that_is_pulled(card, write, phase, fault):
+    """What plays the card ends: every request fails at once, for good."""
+    card.faults(die=[fault])
+
+    code, events, said = write()
+
+    assert code in {4, 7}, said
+    assert events[-1]["event"] == "failed"
+    seen = [event["phase"] for event in events if event["event"] == "phase"]
+    assert seen[-1] == {"flush": "write"}.get(phase, phase)
+    assert is_plainly_empty(card)
+
+
+def test_a_card_that_hangs_for_a_while_is_waited_for(card, cluster, write):
+    def hang():
+        until = time.monotonic() + 30
+        while card.requests < 60 and time.monotonic() < until:
+            time.sleep(0.01)
+        card.server.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        card.server.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    code, _, said = write()
+    thread.join()
+
+    assert code == 0, said
+    assert_is_node3(card, cluster)
+
+
+def test_a_good_card_beside_a_bad_one(card, cluster, tmp_path):
+    with emulated(tmp_path / "other", CARD) as bad:
+        bad.faults(fail=[["write", ROOT, ROOT + MIB, -1, 0]])
+        done = subprocess.run(
+            [
+                os.fspath(argument)
+                for argument in (
+                    sys.executable, "-m", "piimage", "flash", "--cluster", cluster / "cluster.yaml",
+                    "--node", f"3={card.device}", "--node", f"node3={bad.device}",
+                    "--allow", "not-removable",
+                )
+            ],
+            input="y\n", capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+        assert done.returncode == 8, done.stderr
+        assert f"1 of 2 cards failed: {bad.device}" in done.stderr
+        assert is_plainly_empty(bad)
+    assert_is_node3(card, cluster)
