@@ -37,8 +37,8 @@ _SAMPLES = 256
 class Payload:
     """An image under `patches`: `size` in bytes, `needed` in whole blocks of 4096 bytes, in order.
 
-    `head` is where the part ends that is written last. `fingerprint` tells payloads apart, by their map, their
-    patches and samples of the image.
+    `head` is where the part ends that is written last. `fingerprint` tells payloads apart, by what is known of
+    them, their map, their patches and samples of the image.
     """
 
     image: Path
@@ -117,8 +117,11 @@ def open_payload(
     *,
     also: Sequence[Range] = (),
     full: bool = False,
+    identity: str = "",
 ) -> Payload:
     """The payload of a raw image; `also` are further ranges to write, `full` means every byte.
+
+    `identity` goes into the fingerprint: what is known to tell this image from others like it, such as a build's id.
 
     Raises `ImageError` for an image whose table or file systems we cannot read.
     """
@@ -137,7 +140,7 @@ def open_payload(
         patches=tuple(patches),
         needed=needed,
         head=max(BLOCK, min(first, _HEAD) // BLOCK * BLOCK),
-        fingerprint=_fingerprint(image, table.size, patches, needed),
+        fingerprint=_fingerprint(image, f"{identity} {table.size}", patches, needed),
     )
 
 
@@ -154,8 +157,10 @@ def _needed(image: Path, table: PartitionTable, patches: Sequence[Patch]) -> lis
     return ranges
 
 
-def _fingerprint(image: Path, size: int, patches: Sequence[Patch], needed: Sequence[Range]) -> str:
-    hasher = hashlib.sha256(repr((size, needed)).encode())
+def _fingerprint(
+    image: Path, identity: str, patches: Sequence[Patch], needed: Sequence[Range]
+) -> str:
+    hasher = hashlib.sha256(repr((identity, needed)).encode())
     for patch in patches:
         hasher.update(b"%d %d\n" % (patch.offset, len(patch.data)))
         hasher.update(patch.data)

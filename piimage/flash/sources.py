@@ -75,9 +75,10 @@ class Sources:
         kind, files = max(found, key=lambda one: one[1][0].stat().st_mtime_ns)
         title = f"{node} of {manifest.get('cluster')}"
         build, variant = str(known[kind]), str(known.get("variant", ""))
+        identity = f"{variant} {build}"
         if kind == "stamp":
             stamp = read_stamp(files[0])
-            payload = open_payload(files[1], stamp.patches, full=self._full)
+            payload = open_payload(files[1], stamp.patches, full=self._full, identity=identity)
             sums = {
                 str(v.get("image")): str(v.get("sha256")) for v in manifest["variants"].values()
             }
@@ -85,7 +86,7 @@ class Sources:
         else:
             digest = _listed(directory / f"{node}.sha256", files[0].name)
             raw, proof = self._unpacked(files[0], digest)
-            payload = open_payload(raw, full=self._full)
+            payload = open_payload(raw, full=self._full, identity=identity)
         return Source(title, payload, files, node, build, variant, proof)
 
     def of_file(self, path: Path) -> Source:

@@ -18,6 +18,7 @@ from piimage.bases.cache import Cache
 from piimage.disk.bmap import mapped_ranges
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse, hash_file
+from piimage.errors import WriteFailedError
 from piimage.flash.device import read_device
 from piimage.flash.hold import hold
 from piimage.flash.sources import open_sources
@@ -262,6 +263,30 @@ def test_a_card_that_hangs_for_a_while_is_waited_for(card, cluster, write):
 
     assert code == 0, said
     assert_is_node3(card, cluster)
+
+
+def test_a_card_that_hangs_for_ever_is_given_up_and_the_next_one_written(card, cluster, tmp_path):
+    cache = Cache(cluster / "cache")
+    with (
+        open_sources(cache) as sources,
+        emulated(tmp_path / "other", CARD) as good,
+        hold(read_device(card.device)) as held,
+        hold(read_device(good.device)) as also,
+    ):
+        source = sources.of_node(cluster / "dist" / "abacus", "node3")
+        told = []
+        card.server.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(WriteFailedError, match="has not answered for"):
+                write_card(
+                    held.fd, CARD, source.payload,
+                    title="node3", limits=(0.5, 2), notify=told.append,
+                )  # fmt: skip
+            write_card(also.fd, CARD, source.payload, title="node3", proof=source.proof)
+        finally:
+            card.server.send_signal(signal.SIGCONT)
+        assert "slow" in {event.kind for event in told}
+        assert_is_node3(good, cluster)
 
 
 def test_a_good_card_beside_a_bad_one(card, cluster, tmp_path):

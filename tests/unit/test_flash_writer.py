@@ -221,6 +221,13 @@ def test_a_journal_of_another_payload_is_not_gone_on_with(stamped, tiny, card, m
     assert_holds(card, tiny)
 
 
+def test_another_build_of_like_content_is_another_payload(tiny):
+    one, other = open_payload(tiny, identity="b1"), open_payload(tiny, identity="b2")
+
+    assert one.fingerprint != other.fingerprint
+    assert one.fingerprint == open_payload(tiny, identity="b1").fingerprint
+
+
 def test_a_card_that_passes_trouble_is_tried_again(stamped, whole, card, monkeypatch):
     failing(monkeypatch, "pwritev", lambda n, _: raising(5) if n in {7, 12} else None)
     events = []
