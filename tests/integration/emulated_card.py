@@ -3,7 +3,7 @@
 The same file is nbdkit's plugin. Faults are told by a JSON file that each request looks into: `real` bytes are there
 and the rest `wraps` or `swallows` (`kind`); `fail`, `flip` and `die` are lists of `[read, write or flush, first byte,
 last byte, times, after]`, which strike once `after` writes have touched the place; `kill` is `[file with the number of
-a process, number of a request]`.
+a process, number of a request, number of a signal]`, `killed_at` the same with a byte, whose writing brings the signal.
 """
 
 from __future__ import annotations
@@ -76,7 +76,11 @@ def _faults(what, offset, length):
     STATE["count"] += 1
     Path(OPTIONS["control"] + ".count").write_text(str(STATE["count"]))
     if "kill" in faults and STATE["count"] == faults["kill"][1]:
-        os.kill(int(Path(faults["kill"][0]).read_text()), signal.SIGKILL)
+        os.kill(int(Path(faults["kill"][0]).read_text()), faults["kill"][2])
+    if what == "write" and "killed_at" in faults:
+        pid, place, number = faults["killed_at"]
+        if offset <= place < offset + length:
+            os.kill(int(Path(pid).read_text()), number)
     for fault in faults.get("die", []):
         if _strikes(fault, what, offset, length):
             os._exit(1)

@@ -201,7 +201,7 @@ def test_killed_at_any_moment_it_is_whole_or_empty_and_resumes(card, cluster, wr
     whole = card.requests
     pid, moments = tmp_path / "pid", 20
     for number in range(1, moments + 1):
-        card.faults(kill=[str(pid), max(1, whole * number // (moments + 1))])
+        card.faults(kill=[str(pid), max(1, whole * number // (moments + 1)), signal.SIGKILL])
 
         code, events, _ = write(pid=pid)
 
@@ -213,6 +213,46 @@ def test_killed_at_any_moment_it_is_whole_or_empty_and_resumes(card, cluster, wr
         card.faults()
         go_on(card, cluster)
         assert_is_node3(card, cluster)
+
+
+def test_an_update_that_is_killed_leaves_no_partition_table_and_is_gone_on_with(
+    card, cluster, write, tmp_path
+):
+    assert write()[0] == 0
+    pid = tmp_path / "pid"
+    for place in (0, 8192, ROOT + 5000, CARD - MIB):
+        change(card, ROOT + 5000)
+        card.faults(killed_at=[str(pid), place, signal.SIGKILL])
+
+        code, _, _ = write("--update", pid=pid)
+
+        assert code == -signal.SIGKILL
+        assert no_table(card)
+        card.faults()
+        go_on(card, cluster)
+        assert_is_node3(card, cluster)
+
+
+def change(card, at):
+    with card.backing.open("r+b") as file:
+        file.seek(at)
+        file.write(os.urandom(64))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_the_user_it_says_so_and_goes_on(card, cluster, write, tmp_path, number):
+    pid = tmp_path / "pid"
+    card.faults(killed_at=[str(pid), ROOT + 1024, number])
+
+    code, events, said = write(pid=pid)
+
+    assert code == 130, said
+    assert "--resume" in said
+    assert "done" not in {event["event"] for event in events}
+    assert is_plainly_empty(card)
+    card.faults()
+    go_on(card, cluster)
+    assert_is_node3(card, cluster)
 
 
 def go_on(card, cluster):
