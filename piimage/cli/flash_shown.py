@@ -39,8 +39,8 @@ class Shown(Protocol):
 class _Lines:
     """For people."""
 
-    def __init__(self, board: Board, progress: Progress) -> None:
-        self._board, self._progress = board, progress
+    def __init__(self, board: Board, progress: Progress, *, hints: bool) -> None:
+        self._board, self._progress, self._hints = board, progress, hints
 
     def event(self, job: Job, event: Event) -> None:
         name, data = str(job.device.path), event.data
@@ -54,7 +54,8 @@ class _Lines:
     def ended(self, result: Result) -> None:
         name = str(result.job.device.path)
         if isinstance(result.error, PiimageError):
-            self._board.done(name, result.error.message, ok=False)
+            hint = f"; {result.error.hint}" if self._hints and result.error.hint else ""
+            self._board.done(name, f"{result.error.message}{hint}", ok=False)
         else:
             self._board.done(name, _result(result))
 
@@ -110,7 +111,8 @@ def shown(jobs: Sequence[Job], progress: Progress, *, json_output: bool) -> Iter
     count = len(jobs)
     title = f"writing {jobs[0].source.title}" if count == 1 else f"writing {count} cards"
     with progress.board(title, [str(job.device.path) for job in jobs]) as board:
-        yield _Lines(board, progress)
+        # The error of a single card is what the command ends with, hint and all.
+        yield _Lines(board, progress, hints=count > 1)
 
 
 def _far(data: Any) -> str:  # noqa: ANN401 -- an event's JSON values

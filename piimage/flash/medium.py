@@ -6,6 +6,7 @@ import errno
 import fcntl
 import mmap
 import os
+import stat
 import time
 from threading import Event as Flag
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ class Medium:
         #: Set by who gives the card up: no further request is begun.
         self.given_up = Flag()
         self._fd, self._place, self._tried, self._delays = fd, place, tried, delays
-        self._direct = _go_direct(fd)
+        self._direct = _go_direct(fd, size)
 
     def write(self, offset: int, view: memoryview) -> None:
         """Write all of `view` at byte `offset`; raises `WriteFailedError` when the card does not take it."""
@@ -175,14 +176,19 @@ def buffer(size: int) -> mmap.mmap:
     return mmap.mmap(-1, max(size, mmap.PAGESIZE))
 
 
-def _go_direct(fd: int) -> bool:
-    """Ask for O_DIRECT; some file systems (tmpfs before Linux 6.6) do not have it."""
+def _go_direct(fd: int, size: int) -> bool:
+    """Set or clear O_DIRECT, and whether it is set.
+
+    Some file systems (tmpfs before Linux 6.6) do not have it. A file may end in the middle of a block, which could
+    not be written so.
+    """
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    broken = stat.S_ISREG(os.fstat(fd).st_mode) and size % mmap.PAGESIZE
     try:
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~os.O_DIRECT if broken else flags | os.O_DIRECT)
     except OSError:
         return False
-    return True
+    return not broken
 
 
 def _words(error: OSError) -> str:

@@ -153,7 +153,7 @@ def test_an_image_with_a_broken_last_block(tiny, tmp_path):
     with image.open("ab") as file:
         file.write(b"x" * 512)
     payload = open_payload(image, full=True)
-    for size in (payload.size, payload.size + 512, payload.size + MIB):
+    for size in (payload.size, payload.size + 1, payload.size + 512, payload.size + MIB):
         card = tmp_path / "card"
         card.write_bytes(b"\xff" * size)
 
