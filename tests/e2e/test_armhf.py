@@ -11,7 +11,8 @@ from ext4_records import differences, records
 
 from piimage.bases import archive, namespace
 from piimage.bases.cache import Cache
-from piimage.bases.debian import Tree, build_image
+from piimage.bases.debian import COMPONENTS, Tree, build_image
+from piimage.bases.native import TREE_PATH, hook, native_tools
 from piimage.bases.store import Store
 from piimage.disk import ext4
 from piimage.progress import Quiet
@@ -34,7 +35,10 @@ def base(tmp_path_factory, piimage):
     """A small Debian for armhf, made as the default base is and imported as an image from outside."""
     home = tmp_path_factory.mktemp("armhf")
     prefix = namespace.prefix("armhf")
-    with _tree(home, prefix) as tree:
+    tools = native_tools(
+        "trixie", archive.sources("trixie", COMPONENTS), namespace=namespace.prefix(), cache=Store(), progress=Quiet()
+    )  # fmt: skip
+    with _tree(home, prefix, tools) as tree:
         build_image(tree, home / "armhf.img", progress=Quiet())
     done = piimage("base", "import", home / "armhf.img", "--name", "armhf", cache=home / "cache")
     assert done.returncode == 0
@@ -43,8 +47,8 @@ def base(tmp_path_factory, piimage):
 
 
 @contextmanager
-def _tree(home, prefix):
-    """The tree, and its removal by whoever owns it."""
+def _tree(home, prefix, tools):
+    """The tree, installed with the native tools that the default base's is, and its removal by whoever owns it."""
     root = home / "root"
     (home / "firmware").mkdir()
     (home / "firmware/config.txt").write_text("arm_64bit=0\n")
@@ -53,12 +57,21 @@ def _tree(home, prefix):
         '--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")),
     ]  # fmt: skip
+    if tools:
+        enter, swap, leave = (f'sh {hook(name)} "$1"' for name in ("enter", "swap", "leave"))
+        options += [
+            f"--extract-hook={enter}",
+            f"--essential-hook={swap}",
+            f"--customize-hook={leave}",
+        ]
+        options += [f'--aptopt=DPkg::Path "{TREE_PATH}"']
     release, *_ = archive.sources("trixie", "main")  # not its updates: nothing of them is wanted
     try:
         with Quiet().step("") as task:
             archive.mmdebstrap(
                 [*prefix, "mmdebstrap", *options, "trixie", str(root), release],
-                env={"QEMU_CPU": namespace.CPUS["armhf"]}, log=home / "log", task=task,
+                env={"QEMU_CPU": namespace.CPUS["armhf"], **(tools.environment() if tools else {})},
+                log=home / "log", task=task,
             )  # fmt: skip
         run([*prefix, "sh", "-c", SETUP, "setup", root])
         yield Tree(root, home / "firmware", prefix)

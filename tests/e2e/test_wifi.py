@@ -13,7 +13,7 @@ LATER = 30 * 3
 
 @pytest.fixture(scope="module")
 def played(piimage, sample, artifacts):
-    """The report for each access point, by name, and what the rehearsal left of it."""
+    """The report for each access point, by name."""
     reports = {}
     for point in ("right", "wrong-passphrase"):
         done = piimage("boot", sample, "--node", "3", "--access-point", point, "--json")
