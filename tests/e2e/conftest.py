@@ -13,7 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 #: Modules that take longest, longest first: begun last, one of them would keep a core busy while the others are idle.
-LONG = ("test_cluster", "test_wifi", "test_boot", "test_engine_vm", "test_bake_dpkg", "test_armhf")
+LONG = ("test_cluster", "test_boot", "test_engine_vm", "test_bake_dpkg", "test_armhf")
 
 
 def pytest_collection_modifyitems(items):
