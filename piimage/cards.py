@@ -69,20 +69,12 @@ def write(path: Path, records: Iterable[CardRecord]) -> None:
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def added(
-    records: Iterable[CardRecord], new: CardRecord, overwritten: tuple[str, str] | None = None
-) -> tuple[CardRecord, ...]:
-    """The records with `new` among them: its node has this card now, and no other node has it any more.
-
-    `overwritten` is `(node, build)` of what the card held before: that node has no card now, unless it has got
-    one with another build since.
-    """
+def added(records: Iterable[CardRecord], new: CardRecord) -> tuple[CardRecord, ...]:
+    """The records with `new` among them: its node has this card now, and no other node has it any more."""
     kept = [
         record
         for record in records
-        if record.node != new.node
-        and not (new.cid and record.cid == new.cid)
-        and (record.node, record.build) != overwritten
+        if record.node != new.node and not (new.cid and record.cid == new.cid)
     ]
     return (*kept, new)
 

@@ -15,10 +15,8 @@ trust for every card; `export` and `import_` carry it to another machine.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +26,10 @@ from piimage.disk.atomic import replacing, write_bytes, write_errors
 from piimage.errors import StateError
 from piimage.progress import Quiet
 from piimage.secrets import authorized_keys, password_hashes, wifi_psk
-from piimage.state_directory import ThereAlreadyError, check_private, draft
+from piimage.state_directory import ThereAlreadyError, check_private, draft, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from piimage.cards import CardRecord
@@ -71,7 +69,7 @@ class State:
         `lp:` that were never fetched cannot be had, and `StateError` for keys that are missing and may not be
         made or fetched.
         """
-        with self._locked():
+        with locked(self.path):
             ca = self._ca()
             if not create:
                 self._require_host_keys(cluster)
@@ -99,7 +97,7 @@ class State:
         self, cluster: Cluster, env: Mapping[str, str], progress: Progress
     ) -> tuple[dict[str, Pin], dict[str, Pin]]:
         """Ask again for the keys of every `gh:` and `lp:` name, all or none; what was pinned, and what is now."""
-        with self._locked():
+        with locked(self.path):
             before = imported_keys.read(self.path / _IMPORTED)
             pins = imported_keys.fetch(imported_keys.names(cluster), env, progress)
             imported_keys.write(self.path / _IMPORTED, pins)
@@ -109,10 +107,16 @@ class State:
         """The card of each node that has one."""
         return cards.read(self.path / cards.NAME)
 
-    def record_card(self, new: CardRecord, overwritten: tuple[str, str] | None = None) -> None:
-        """Remember that a card became a node; `overwritten` is `(node, build)` of what the card held before."""
-        with self._locked():
-            cards.write(self.path / cards.NAME, cards.added(self.cards(), new, overwritten))
+    def record_card(self, new: CardRecord) -> None:
+        """Remember that a card became a node."""
+        with locked(self.path):
+            cards.write(self.path / cards.NAME, cards.added(self.cards(), new))
+
+    def forget_card(self, held: tuple[str, str]) -> None:
+        """The card of this node and build is none any more; that of another build stays."""
+        with locked(self.path):
+            kept = [r for r in self.cards() if (r.node, r.build) != held]
+            cards.write(self.path / cards.NAME, kept)
 
     def public_keys(self, cluster: Cluster) -> tuple[str, dict[str, str]]:
         """The public line of the CA, and that of each node whose key has been made; nothing is made here."""
@@ -215,16 +219,6 @@ class State:
             path.parent.mkdir(mode=0o700, exist_ok=True)
         write_bytes(path, content, mode=mode)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Two builds at once must not make two keys for one node."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
 
 def open_state(cluster: Cluster, *, create: bool = True) -> State:
     """Open the cluster's state, making it if it is not there yet and `create` allows.
@@ -275,7 +269,7 @@ def export(cluster: Cluster, target: Path) -> None:
         raise StateError(
             f"there is a file `{target}` already", hint="choose another name; nothing was changed"
         )
-    with state._locked(), replacing(target, mode=0o600) as partial:  # noqa: SLF001 -- same module
+    with locked(state.path), replacing(target, mode=0o600) as partial:
         state_archive.write(state.path, partial)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -42,6 +44,17 @@ def draft(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """The state `path` for this process alone: two builds at once must not make two keys for one node."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_private(path: Path) -> None:

@@ -83,6 +83,9 @@ def flash(
     list_: Annotated[
         bool, typer.Option("--list", help="List what can be written to, and why the rest cannot.")
     ] = False,
+    let_go: Annotated[
+        bool, typer.Option("--eject", help="Let go of the card once it is good.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")
     ] = False,
@@ -127,6 +130,7 @@ def flash(
                 mode=mode,
                 progress=progress,
                 json_output=json_output,
+                let_go=let_go,
             )
             stack.write(flash_all.waiting(cluster, node or []), target)
             return
@@ -140,7 +144,7 @@ def flash(
         if unmount:
             release(jobs, consent)
         ready = [Job(examined.device, chosen) for examined, chosen in jobs]
-        error = write(ready, mode, progress, cluster, json_output=json_output)
+        error = write(ready, mode, progress, cluster, json_output=json_output, let_go=let_go)
     if error is not None:  # outside the block, which takes every full disk for the cache's
         raise error
 

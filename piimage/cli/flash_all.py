@@ -31,6 +31,7 @@ class Stack:
     mode: Mode
     progress: Progress
     json_output: bool
+    let_go: bool = False
 
     def write(self, nodes: Sequence[Node], reader: Path | None) -> None:
         """Write a card for each of `nodes`, from `reader` alone if one is given, as the cards come in.
@@ -70,7 +71,14 @@ class Stack:
             self._trouble(error)
             return False
         ready = [Job(examined.device, source)]
-        failed = write(ready, self.mode, self.progress, self.cluster, json_output=self.json_output)
+        failed = write(
+            ready,
+            self.mode,
+            self.progress,
+            self.cluster,
+            json_output=self.json_output,
+            let_go=self.let_go,
+        )
         if failed is None:
             return True
         if failed.exit_code is ExitCode.MISSING_TOOL:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from piimage.cluster import Cluster
     from piimage.errors import PiimageError
+    from piimage.flash.events import Event
     from piimage.flash.several import Job, Result
     from piimage.flash.writer import Mode
     from piimage.progress import Progress
@@ -21,26 +22,40 @@ def write(
     cluster: Cluster | None,
     *,
     json_output: bool,
+    let_go: bool = False,
 ) -> PiimageError | None:
-    """Write them; the error of it all, if there is one. Raises `InterruptedWriteError`."""
+    """Write them, and with `let_go` eject those that are good; the error of it all, if there is one.
+
+    Raises `InterruptedWriteError`.
+    """
     from piimage.cli.flash_shown import shown  # noqa: PLC0415 -- start-up time
     from piimage.errors import InterruptedWriteError, PiimageError  # noqa: PLC0415 -- start-up time
-    from piimage.flash.receipt import held_before, remember  # noqa: PLC0415 -- start-up time
+    from piimage.flash.eject import eject  # noqa: PLC0415 -- start-up time
+    from piimage.flash.receipt import forget, held_before, remember  # noqa: PLC0415 -- start-up time
     from piimage.flash.several import failure, write_all  # noqa: PLC0415 -- start-up time
 
     before = {job: held_before(job.device.node, cluster) for job in jobs} if cluster else {}
     try:
         with shown(jobs, progress, json_output=json_output) as screen:
 
+            def event(job: Job, event: Event) -> None:
+                # The first one comes when the card is held: from here on it is not what it was.
+                held = before.pop(job, None)
+                if cluster and held:
+                    forget(cluster, held)
+                screen.event(job, event)
+
             def ended(result: Result) -> None:
                 if cluster and result.outcome:
                     try:
-                        remember(result.job, cluster, before[result.job])
+                        remember(result.job, cluster)
                     except PiimageError as error:
                         progress.warn(f"the card is good, but is not recorded: {error.message}")
                 screen.ended(result)
+                if let_go and result.outcome and not eject(result.job.device):
+                    progress.say(f"{result.job.device.path} cannot let go of the card: take it out")
 
-            results = write_all(jobs, mode=mode, notify=screen.event, ended=ended)
+            results = write_all(jobs, mode=mode, notify=event, ended=ended)
     except KeyboardInterrupt:
         raise InterruptedWriteError(
             "interrupted: the card is not finished and has no partition table",

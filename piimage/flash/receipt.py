@@ -43,7 +43,16 @@ def held_before(path: Path, cluster: Cluster) -> Held | None:
     return (label.node, label.build) if label and same else None
 
 
-def remember(job: Job, cluster: Cluster, before: Held | None) -> None:
+def forget(cluster: Cluster, held: Held) -> None:
+    """The node that a card held has no card any more, unless it has got another one since.
+
+    Raises `PiimageError` if the state cannot be written.
+    """
+    if location(cluster.source).exists():
+        open_state(cluster, create=False).forget_card(held)
+
+
+def remember(job: Job, cluster: Cluster) -> None:
     """Record the card in the cluster's state; a file is no card. Without a state there is nothing to record in.
 
     Raises `PiimageError` if the state cannot be written; the card is good all the same.
@@ -61,4 +70,4 @@ def remember(job: Job, cluster: Cluster, before: Held | None) -> None:
         serial=device.serial,
         cid=device.serial if device.transport == "mmc" else "",
     )
-    open_state(cluster, create=False).record_card(record, overwritten=before)
+    open_state(cluster, create=False).record_card(record)

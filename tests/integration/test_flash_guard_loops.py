@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from piimage.cli.flash_list import lines
 from piimage.errors import DeviceRefusedError, MissingToolError
 from piimage.flash.candidates import candidates
 from piimage.flash.card import CardLabel, read_label, read_unfinished
+from piimage.flash.eject import eject
 from piimage.flash.guard import admit, examine, unmount
 from piimage.flash.hold import hold
 
@@ -353,6 +355,17 @@ def test_the_list_has_the_devices_of_this_machine(loop):
     assert re.fullmatch(
         r"  \d+ loop device(s, which play files|, which plays a file) of this machine", shown[-1]
     )
+
+
+def test_what_cannot_let_go_or_is_another_or_mounted_is_left_alone(loop, tmp_path):
+    device = examine(loop).device
+    assert not eject(device)
+    assert not eject(replace(device, size=1))
+    _run("mount", loop, tmp_path)
+    try:
+        assert not eject(device)
+    finally:
+        _run("umount", tmp_path)
 
 
 def test_a_user_who_may_not_write_is_told_to_be_root(loop):

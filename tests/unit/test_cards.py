@@ -51,21 +51,13 @@ def test_a_card_that_is_known_by_its_cid_is_one_node_only():
     assert [record.node for record in now] == ["node2", "node3", "node0"]
 
 
-def test_what_the_card_held_before_is_without_a_card():
-    records = [card("node1"), card("node2")]
-    now = cards.added(records, card("node0"), ("node2", "b" * 12))
-    assert [record.node for record in now] == ["node1", "node0"]
-
-
-def test_an_old_card_of_a_node_that_has_a_newer_one_takes_nothing_away():
-    records = [card("node1"), card("node2")]
-    now = cards.added(records, card("node0"), ("node2", "d" * 12))
-    assert [record.node for record in now] == ["node1", "node2", "node0"]
-
-
-def test_the_same_node_again_stays():
-    now = cards.added([card("node1")], card("node1"), ("node1", "b" * 12))
-    assert [record.node for record in now] == ["node1"]
+def test_a_card_that_is_overwritten_is_forgotten_by_node_and_build(cluster):
+    made = state.init(cluster)
+    made.record_card(card("node1"))
+    made.record_card(card("node2"))
+    made.forget_card(("node1", "d" * 12))  # an old card of a node that has a newer one
+    made.forget_card(("node2", "b" * 12))
+    assert [record.node for record in made.cards()] == ["node1"]
 
 
 def test_the_next_node_is_the_first_without_a_card(cluster):

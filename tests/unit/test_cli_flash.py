@@ -9,10 +9,13 @@ import sys
 from dataclasses import dataclass, replace
 
 import pytest
-from tiny_card import SIZE, dirty_card, tiny_patches
+from tiny_card import BOOT, SIZE, dirty_card, tiny_patches
 
 from piimage import artifact, resolve, state
+from piimage.cards import CardRecord
 from piimage.cli.main import main
+from piimage.disk import fat
+from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse, hash_file
 from piimage.flash import several
 from piimage.flash.device import Device
@@ -239,7 +242,7 @@ def test_without_a_node_it_is_the_next_one_that_has_no_card(piimage, card, home)
     )  # fmt: skip
     source = Source("t", open_payload(card_image(home)), (), "node0", "b0", "v0")
 
-    remember(Job(reader, source), cluster, None)
+    remember(Job(reader, source), cluster)
 
     (record,) = state.open_state(cluster).cards()
     assert (record.node, record.build, record.cid) == ("node0", "b0", "0x12")
@@ -247,8 +250,27 @@ def test_without_a_node_it_is_the_next_one_that_has_no_card(piimage, card, home)
     assert next_node(cluster) == nodes["node1"]
     assert "becomes: node1 of abacus" in piimage(card, "--dry-run").stdout
     for name in nodes:
-        remember(Job(replace(reader, serial=name), replace(source, node=name)), cluster, None)
+        remember(Job(replace(reader, serial=name), replace(source, node=name)), cluster)
     assert "every node of `abacus` has a card" in piimage(card).stderr
+
+
+@pytest.mark.parametrize(("build", "left"), [("build-node2", set()), ("newer", {"node2"})])
+def test_a_card_that_is_overwritten_is_forgotten(piimage, home, tiny, build, left):
+    """Unless its node has got another card since; a file becomes no card."""
+    made = state.init(resolve.load(home / "cluster.yaml", env={}).cluster)
+    made.record_card(CardRecord(node="node2", build=build, variant="v1", written="", size=1))
+    label = {"cluster": "abacus", "node": "node2", "number": 2, "build": "build-node2"}
+    text = json.dumps({**label, "variant": "v1"}).encode()
+    copy_sparse(tiny, home / "old.img")
+    apply_patches(home / "old.img", fat.stage(tiny, BOOT, {"piimage.json": text}))
+
+    assert piimage(home / "old.img", "--node", "1", said="n\n").returncode == 5
+    assert {record.node for record in made.cards()} == {"node2"}
+    done = piimage(home / "old.img", "--node", "1", "--eject", said="y\n")
+
+    assert done.returncode == 0, done.stderr
+    assert {record.node for record in made.cards()} == left
+    assert "old.img cannot let go of the card: take it out" in done.stderr
 
 
 def card_image(home):
