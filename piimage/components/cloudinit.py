@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from piimage.components import slots
 from piimage.components.contribution import Check, Contribution
 from piimage.components.emit import cloud_config, yaml_text
-from piimage.delta import Delta, Directory, File, Slot
+from piimage.delta import Absent, Delta, Directory, File, Slot
+from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ ssh_deletekeys: false
 ssh_genkeytypes: []
 syslog_fix_perms: ["root:root"]
 """
+#: Either of them switches cloud-init off.
+_SWITCH = "/etc/cloud/cloud-init.disabled"
+#: Keys of the kernel command line that override a seed: `ds=nocloud;i=ID`, as Raspberry Pi's Imager writes it, would
+#: give all nodes one instance id (DataSourceNoCloud.py); `cloud-init=disabled` means what it says.
+_OVERRIDES = ("ds", "cloud-init")
 _NO_NETWORK = "network: {config: disabled}\n"
 _KIB = 1024
 
@@ -92,8 +98,12 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     }
     if takes_network(facts):
         entries[slots.NETWORK] = Slot(8 * _KIB)
+    if facts.has(_SWITCH):
+        entries[_SWITCH] = Absent()
+    present = {token.partition("=")[0] for token in facts.text(cmdline_path(facts)).split()}
     return Contribution(
         delta=Delta.of("cloudinit", entries),
+        cmdline_drop=tuple(key for key in _OVERRIDES if key in present),
         checks=(
             Check(
                 name="cloud-init",

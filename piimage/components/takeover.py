@@ -30,6 +30,8 @@ _WIZARD_FILES = (
     "/etc/sudoers.d/010_wiz-nopasswd",
     "/etc/xdg/autostart/piwiz.desktop",
 )
+#: On the FAT: a name and a hash for the wizard; a whole configuration for the first boot up to bookworm.
+_FIRMWARE_FILES = ("userconf", "userconf.txt", "custom.toml")
 #: Where a file is called like its user.
 _NAMED = ("/var/mail", "/var/spool/cron/crontabs")
 
@@ -165,7 +167,7 @@ def wizard(facts: Facts, accounts: Accounts) -> Contribution:
     """The first-boot wizard taken out, as its `cancel-rename` does it on a board."""
     unit = "userconfig.service"
     entries: dict[str, Entry] = {path: Absent() for path in _WIZARD_FILES if facts.has(path)}
-    for name in ("userconf", "userconf.txt"):
+    for name in _FIRMWARE_FILES:
         path = f"{facts.firmware}/{name}"
         if facts.has(path):
             entries[path] = Absent()

@@ -1,7 +1,8 @@
-"""What integration tests share: each launch of the appliance takes up to a minute without KVM, so there are four.
+"""What integration tests share: each launch of the appliance takes up to a minute without KVM, so there are few.
 
-One applies a hand-made Delta and a whole plan to an image like Raspberry Pi OS (`applied`), one fills
-a disk, two make the variants of a cluster of 64 nodes (`built`).
+test_vendor_bases.py has one for each vendor's image. Of the others one applies a hand-made Delta and a whole plan
+to an image like Raspberry Pi OS (`applied`), one fills a disk, two make the variants of a cluster of 64 nodes
+(`built`).
 """
 
 from __future__ import annotations

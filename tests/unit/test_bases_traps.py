@@ -313,3 +313,63 @@ def test_wifi_keys_lie_in_files_of_root_alone(name):
 
     assert holders
     assert {(planned[p].mode, planned[p].uid) for p in holders} == {(0o600, 0)}
+
+
+def customised(card):
+    """An image that Raspberry Pi's Imager has been at."""
+    tokens = (
+        card.boot["cmdline.txt"].decode().strip()
+        + " ds=nocloud;i=rpi-imager-1766 cloud-init=disabled"
+    )
+    boot = {
+        **card.boot,
+        "cmdline.txt": f"{tokens}\n".encode(),
+        "custom.toml": b"config_version = 1\n",
+    }
+    root = {**card.root, "/etc/cloud/cloud-init.disabled": text("")}
+    return facts_of(replace(card, boot=boot, root=root))
+
+
+def test_what_overrides_the_seed_of_every_node_is_taken_out():
+    facts = customised(raspios.trixie())
+
+    found = plan.plan_variant(cluster(), phony.HEAD, facts).delta.entries
+
+    line = found["/boot/firmware/cmdline.txt"].content.decode()
+    assert line.endswith(" rootwait resize cfg80211.ieee80211_regdom=IT\n")
+    assert found["/etc/cloud/cloud-init.disabled"] == Absent()
+    assert found["/boot/firmware/custom.toml"] == Absent()
+
+
+def derivative():
+    """A system that nobody has heard of and that says what it is like."""
+    card = raspios.bookworm(raspios.Choice(baked=False))
+    os_release = 'PRETTY_NAME="Mesh OS 4"\nVERSION_ID="4"\nID=meshos\nID_LIKE=debian\n'
+    root = {**card.root, "/usr/lib/os-release": text(os_release), "/etc/rpi-issue": text("")}
+    return facts_of(replace(card, root=root))
+
+
+def test_a_relative_is_known_by_what_it_is_like_and_may_have_package_names_of_its_own(tmp_path):
+    facts = derivative()
+    tables = tmp_path / "profiles" / "packages"
+    tables.mkdir(parents=True)
+    (tables / "meshos.yaml").write_text("time: [meshos-chrony]\n")
+    (tables / "meshos-4.yaml").write_text("parallel-ssh: null\n")
+
+    names = real_names({"time": "me", "cloud-init": "me"}, facts, tmp_path)
+
+    assert recognise(facts).kind == "debian"
+    assert set(names) == {"meshos-chrony", "cloud-init"}
+    with pytest.raises(UnsupportedError, match="`Mesh OS 4` has no package for `parallel-ssh`"):
+        real_names({"parallel-ssh": "me"}, facts, tmp_path)
+
+
+def test_a_relative_gets_a_whole_plan():
+    facts = derivative()
+    brought = {**facts.packages, "cloud-init": "22.4.2-1", "chrony": "4.3-2"}
+    full = facts_of(raspios.bookworm())
+    facts = replace(full, os=facts.os, rpi_issue=None, packages=brought, cloud_init="22.4.2-1")
+
+    planned = plan.plan_variant(cluster(), phony.HEAD, facts)
+
+    assert "/etc/NetworkManager/system-connections/piimage-wired.nmconnection" in planned.slots
