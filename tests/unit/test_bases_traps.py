@@ -12,7 +12,7 @@ from fixtures import raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
 
-from piimage import plan, stamping
+from piimage import plan, recipe, stamping
 from piimage.cluster import Mpi, Share, Sudo
 from piimage.components import cloudinit, slots, users
 from piimage.delta import Absent, File, Symlink
@@ -256,7 +256,7 @@ def test_what_a_stock_image_lacks_is_asked_of_its_archive(make, missing):
     wanted = {
         name
         for node in full.nodes[:2]
-        for name in real_names(plan.wanted_packages(full, node.role), facts)
+        for name in real_names(recipe.wanted_packages(full, node.role), facts)
     }
 
     assert missing <= wanted
