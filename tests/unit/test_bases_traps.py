@@ -241,15 +241,28 @@ def test_gpio_is_dialouts_on_ubuntu():
     assert "gpio" not in members
 
 
-@pytest.mark.parametrize(
-    ("make", "missing"),
-    [
-        (raspios.trixie, {"nfs-common", "nfs-kernel-server", "chrony", "openmpi-bin", "gcc"}),
-        (raspios.bookworm, {"cloud-init", "nfs-kernel-server", "chrony", "openmpi-bin"}),
-    ],
-)
-def test_what_a_stock_image_lacks_is_asked_of_its_archive(make, missing):
-    facts = facts_of(make(raspios.Choice(baked=False)))
+STOCK = {
+    "trixie": raspios.trixie(raspios.Choice(baked=False)),
+    "bookworm": raspios.bookworm(raspios.Choice(baked=False)),
+    "bullseye": raspios.bullseye(raspios.Choice("armhf", date="2023-05-03", baked=False)),
+    "jammy": ubuntu.jammy(with_packages=False),
+    "noble": ubuntu.noble(with_packages=False),
+    "resolute": ubuntu.resolute(with_packages=False),
+}
+LACKING = {
+    "trixie": {"nfs-common", "chrony"},
+    "bookworm": {"cloud-init", "chrony"},
+    "bullseye": {"cloud-init", "chrony"},
+    "jammy": {"nfs-common", "chrony"},
+    "noble": {"nfs-common", "chrony"},
+    "resolute": {"nfs-common"},
+}
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_what_a_stock_image_lacks_is_asked_of_its_archive(name):
+    facts = facts_of(STOCK[name])
+    missing = {"openmpi-bin", "gcc", "nfs-kernel-server", "pssh"} | LACKING[name]
     share = Share(path="/srv/cluster", server="node0")
     head = replace(phony.HEAD, serves=("/srv/cluster",))
     full = cluster(shares=(share,), mpi=Mpi(), head=head)

@@ -254,3 +254,15 @@ def test_no_nodes_are_offered_where_no_cluster_is(tmp_path, monkeypatch, text):
     if text:
         (tmp_path / "cluster.yaml").write_text(text)
     assert completion.nodes("n") == []
+
+
+def test_every_test_that_the_page_of_bases_names_is_there():
+    page = (ROOT / "docs/reference/bases.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    tests = "".join(
+        (ROOT / path).read_text(encoding="utf-8")
+        for path in ("tests/unit/test_bases_traps.py", "tests/integration/test_vendor_bases.py")
+    )
+
+    assert len(named) > 15
+    assert not {name for name in named if f"def {name}(" not in tests}
