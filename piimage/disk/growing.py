@@ -60,7 +60,7 @@ class Growth:
             self._changed.notify_all()
 
     def start_over(self) -> None:
-        """The bytes so far are not those of the file."""
+        """The bytes so far are not those of the file; to be told before they are touched."""
         with self._changed:
             self._size = 0
             self._round += 1
@@ -121,6 +121,8 @@ class Follower:
         data = os.pread(self._descriptor, size, self._at)
         if self._growth.round != self._round:  # it may have begun again in between
             raise StartedOverError("the file is written anew")
+        if size and not data:
+            raise BrokenOffError("somebody else made the file shorter")
         return data
 
 

@@ -163,12 +163,12 @@ def test_a_pull_that_is_ended_goes_on_the_next_time(alice, place, site, packed, 
     with subprocess.Popen(
         argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
     ) as child:
-        assert site.hung.wait(30)
+        assert site.hung.wait(60)
         part = place / "cache" / "downloads" / "company-1" / ".part"
         while part.stat().st_size < half:
             assert child.poll() is None
         child.send_signal(number)
-        _, said = child.communicate(timeout=30)
+        _, said = child.communicate(timeout=60)
 
     assert child.returncode == (130 if number == signal.SIGINT else -number)
     assert b"Traceback" not in said

@@ -65,8 +65,8 @@ class Writer:
                     return
                 if self.over_at is not None and at >= self.over_at:
                     self.over_at = None
-                    file.truncate(0)
                     self.growth.start_over()
+                    file.truncate(0)
                     at = 0
                 file.seek(at)
                 at += file.write(self.data[at : at + self.step])
@@ -174,3 +174,12 @@ def test_the_index_of_a_zip_confirms_what_was_read(tmp_path):
     os.truncate(tmp_path / "packed.zip", 1000)
     with pytest.raises(ImageError, match="truncated"):
         confirmed(tmp_path / "packed.zip", len(IMAGE), crc)
+
+
+def test_a_file_that_somebody_else_makes_shorter_has_no_early_end(tmp_path):
+    writer = Writer(tmp_path / "part", IMAGE)
+    writer.thread.join()
+    os.truncate(writer.path, 1000)
+
+    with pytest.raises(BrokenOffError):
+        read(writer)
