@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from piimage.cli import completion
 from piimage.cli.console import progress_for
 from piimage.errors import PiimageError
 
@@ -15,7 +16,13 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="A name that `piimage base list` shows as `pull`.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.images,
+            help="A name that `piimage base list` shows as `pull`.",
+        ),
+    ],
     *,
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Take the image from this file.")

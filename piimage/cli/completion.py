@@ -1,4 +1,4 @@
-"""What TAB offers for values: nodes of the cluster.yaml here, and formats of exports. A shell waits for it."""
+"""What TAB offers for values: nodes of the cluster.yaml here, images, formats. A shell waits for it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ def nodes(incomplete: str) -> list[str]:
     except ConfigError:
         return []
     return [node.name for node in cluster.nodes if node.name.startswith(incomplete)]
+
+
+def images(incomplete: str) -> list[str]:
+    """Names of images that can be pulled; none where a profile beside is wrong."""
+    from piimage.bases.catalog import entries  # noqa: PLC0415 -- start-up time of everything else
+    from piimage.errors import ConfigError  # noqa: PLC0415 -- same
+
+    try:
+        known = entries(Path())
+    except ConfigError:
+        return []
+    return [name for name in known if known[name].published and name.startswith(incomplete)]
 
 
 def formats(incomplete: str) -> list[str]:

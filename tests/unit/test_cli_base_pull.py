@@ -14,6 +14,7 @@ from phony_keys import signers
 from phony_mirror import mirror
 from typer.testing import CliRunner
 
+from piimage.cli import completion
 from piimage.cli.base import app
 from piimage.errors import PiimageError
 
@@ -102,6 +103,13 @@ def test_a_name_that_is_not_published():
     with pytest.raises(PiimageError, match="is not an image") as caught:
         run("pull", "raspios-trixie-arm64-lit")
     assert "`raspios-trixie-arm64-lite`" in caught.value.hint
+
+
+def test_tab_offers_names_of_images(place):
+    assert completion.images("company") == ["company-1"]
+    assert "debian-13" not in completion.images("debian")
+    (place / "profiles" / "images" / "company.yaml").write_text("publisher: 7\n")
+    assert completion.images("company") == []
 
 
 def test_a_mirror_in_the_environment(alice, place, site, packed, monkeypatch):
