@@ -11,11 +11,13 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from piimage import label
 from piimage.components import cloudinit, firmware, fstab, overlays, slots, trim, units
 from piimage.components.textfile import encode
 from piimage.delta import Absent, Delta, Directory
 from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import PiimageError, UnsupportedError
+from piimage.label import CardLabel
 from piimage.recipe import COMPONENTS, packages_of
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from piimage.components.contribution import Check, Contribution, Secrets, Stamp
     from piimage.delta import Slot
     from piimage.facts import Facts
-
-#: What a person who holds the card may read about it.
-LABEL = "piimage.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +172,15 @@ def plan_stamp(  # noqa: PLR0917 -- each is of a type of its own
     build = _build_id(variant_id, filled, fat)
     instance = cloudinit.instance_id(cluster, node, build)
     filled[slots.META_DATA] = cloudinit.meta_data(node, instance)
-    fat[LABEL] = _label(cluster, node, build, variant_id)
+    fat[label.NAME] = label.encode(
+        CardLabel(
+            cluster=cluster.name,
+            node=node.name,
+            number=node.number,
+            build=build,
+            variant=variant_id,
+        )
+    )
     return StampPlan(
         node=node,
         build=build,
@@ -209,17 +216,6 @@ def _build_id(variant_id: str, filled: Mapping[str, bytes], fat: Mapping[str, by
     for name, content in sorted((*filled.items(), *fat.items())):
         hasher.update(f"\0{name}\0{len(content)}\0".encode() + content)
     return hasher.hexdigest()[:12]
-
-
-def _label(cluster: Cluster, node: Node, build: str, variant_id: str) -> bytes:
-    label = {
-        "cluster": cluster.name,
-        "node": node.name,
-        "number": node.number,
-        "build": build,
-        "variant": variant_id,
-    }
-    return json.dumps(label, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _fitted(filled: Mapping[str, bytes], variant: VariantPlan) -> dict[str, bytes]:

@@ -14,8 +14,9 @@ from piimage.cli.console import progress_for
 if TYPE_CHECKING:
     from piimage.cards import CardRecord
     from piimage.cluster import Cluster
-    from piimage.flash.card import CardLabel, Verdict
+    from piimage.flash.card import Verdict
     from piimage.flash.device import Device
+    from piimage.label import CardLabel
 
 
 def card(

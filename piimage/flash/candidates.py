@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from piimage.flash.card import CardLabel
     from piimage.flash.guard import Examined
     from piimage.flash.host import Host
+    from piimage.label import CardLabel
 
 #: Memory and network in the guise of disks: nobody puts a card into them.
 _NO_DISK = re.compile(r"(ram|zram|nbd|fd|mtdblock|dasd|rbd)\d+")

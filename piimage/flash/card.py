@@ -5,10 +5,9 @@ Nothing is mounted; what is read may come from anybody.
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from piimage.artifact import FORMATS
@@ -17,28 +16,17 @@ from piimage.disk.table import read_table
 from piimage.disk.window import window
 from piimage.errors import ImageError, MissingToolError
 from piimage.flash.journal import read_journal
-from piimage.plan import LABEL
+from piimage.label import NAME, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from piimage.flash.journal import Journal
+    from piimage.label import CardLabel
 
 #: A label has some hundred bytes.
 _MOST = 1 << 16
-_LONGEST = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CardLabel:
-    """What `piimage.json` on the firmware partition says; `build` and `variant` are ids."""
-
-    cluster: str
-    node: str
-    number: int
-    build: str
-    variant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +56,11 @@ def _label_at(path: Path, start: int) -> CardLabel | None:
     with window(path, start) as source:
         try:
             fat = Fat(source)
-            entry = fat.find(LABEL)
+            entry = fat.find(NAME)
             small = entry is not None and entry.size <= _MOST
-            return decode_label(fat.content(entry)) if entry is not None and small else None
+            return decode(fat.content(entry)) if entry is not None and small else None
         except ImageError:
             return None
-
-
-def decode_label(text: bytes) -> CardLabel | None:
-    """A label's content, if it is one."""
-    try:
-        document = json.loads(text)
-        label = CardLabel(**{name: document[name] for name in CardLabel.__dataclass_fields__})
-    except (ValueError, KeyError, TypeError):
-        return None
-    values = asdict(label)
-    number = values.pop("number")
-    words = all(
-        isinstance(v, str) and v.isprintable() and 0 < len(v) < _LONGEST for v in values.values()
-    )
-    return label if words and type(number) is int else None
 
 
 def read_unfinished(path: Path) -> Journal | None:

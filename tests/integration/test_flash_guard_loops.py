@@ -20,10 +20,11 @@ from phony import make_phony
 from piimage.cli.flash_list import lines
 from piimage.errors import DeviceRefusedError, MissingToolError
 from piimage.flash.candidates import candidates
-from piimage.flash.card import CardLabel, read_label, read_unfinished
+from piimage.flash.card import read_label, read_unfinished
 from piimage.flash.eject import eject
 from piimage.flash.guard import admit, examine, unmount
 from piimage.flash.hold import hold
+from piimage.label import CardLabel
 
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]

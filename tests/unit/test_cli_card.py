@@ -16,7 +16,8 @@ from piimage.cli.loading import load_all
 from piimage.cli.main import main
 from piimage.disk.sparse import copy_sparse
 from piimage.flash import journal
-from piimage.flash.card import CardLabel, decode_label, judge, read_label
+from piimage.flash.card import judge, read_label
+from piimage.label import CardLabel, decode
 from piimage.progress import Quiet
 from piimage.state import init
 
@@ -229,11 +230,11 @@ def test_a_damaged_fat_is_no_label(card):
     ],
 )
 def test_what_is_no_label(text):
-    assert decode_label(text) is None
+    assert decode(text) is None
 
 
 def test_a_label_may_say_more_than_we_know():
-    assert decode_label(TEXT.replace(b"{", b'{"more": 1, ', 1)) == LABEL
+    assert decode(TEXT.replace(b"{", b'{"more": 1, ', 1)) == LABEL
 
 
 def test_a_manifest_of_another_shape_compares_with_nothing():
