@@ -26,6 +26,8 @@ images:
     signature: "{file}.sig"
 """
 
+SHIPPED = read_all()[1]
+
 
 def profile(directory, text, name="example"):
     path = directory / "profiles" / "images" / f"{name}.yaml"
@@ -35,7 +37,7 @@ def profile(directory, text, name="example"):
 
 
 def test_what_ships_names_all_that_the_recipe_starts_from():
-    _, images = read_all()
+    images = SHIPPED
 
     assert {name.split("-")[0] for name in images} == {"debian", "fedora", "raspios", "ubuntu"}
     for release in ("trixie", "bookworm", "bullseye"):
@@ -47,9 +49,9 @@ def test_what_ships_names_all_that_the_recipe_starts_from():
     assert {f"ubuntu-{n}-arm64" for n in ("22.04", "24.04", "25.10", "26.04")} <= {*images}
 
 
-@pytest.mark.parametrize("name", read_all()[1])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_comes_over_https_and_is_signed_or_asks_for_a_digest(name):
-    image = read_all()[1][name]
+    image = SHIPPED[name]
 
     for address in {image.url, image.sums, image.signature} - {"", "inline"}:
         assert urlsplit(address).scheme == "https"
