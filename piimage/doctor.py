@@ -33,7 +33,10 @@ TOOLS = {
     "build": ("e2fsck", "fsck.fat", "mcopy", "qemu-img", "xz", "zstd"),
     "bake": ("apt-get", "apt-cache", "apt-config", "dpkg-deb", "resize2fs"),
     "boot": (PROGRAM, "qemu-img", "setpriv", "ssh"),
+    "flash": ("blkid", "sfdisk", "umount", "zstd"),
 }  # fmt: skip
+#: By whether we are root: only root may write to disks, and sees who else uses them.
+_FLASH = {True: "as root, as it must be", False: "with `sudo`, onto files without"}
 #: Asked for by name where a way of doing it needs them.
 EXTRA = ("depmod", "fuse2fs", "newuidmap", "qemu-aarch64-static")
 #: Less than this is soon full: a base, its variants and images of some nodes.
@@ -141,6 +144,7 @@ def examine(cache: Cache) -> Diagnosis:
         _purpose("build", _appliance),
         _purpose("bake", lambda: _engine(engine, trouble)),
         _purpose("boot", lambda: _rehearsal(accelerator)),
+        _purpose("flash", lambda: (_FLASH[os.geteuid() == 0], ())),
     )
     tools = sorted({tool for tools in (*TOOLS.values(), EXTRA) for tool in tools})
     return Diagnosis(
