@@ -102,7 +102,7 @@ def flash(
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.flash_target import Consent, admitted, confirm, release, screen  # noqa: PLC0415 -- start-up time
     from piimage.cli.flash_write import write  # noqa: PLC0415 -- start-up time
-    from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.cli.loading import load_built  # noqa: PLC0415 -- start-up time
     from piimage.flash.several import Job  # noqa: PLC0415 -- start-up time
     from piimage.flash.sources import open_sources  # noqa: PLC0415 -- start-up time
 
@@ -117,7 +117,7 @@ def flash(
     if every:
         _fits_all(target, node or [], image, dry_run=dry_run)
     pairs = [] if every else _pairs(target, node or [], image)
-    cluster = load(source, progress) if image is None else None
+    cluster = load_built(source) if image is None else None
     for _, path in pairs:
         screen(path, consent)
     with open_sources(Cache(progress=progress), full=full, progress=progress) as sources:

@@ -38,6 +38,16 @@ def load_all(source: Path, progress: Progress, *, check_secrets: bool = True) ->
     return loaded
 
 
+def load_built(source: Path) -> Cluster:
+    """The cluster of a build that is there already, perhaps for another user than its builder (`sudo`).
+
+    Neither secrets nor bases need be there: what they say is in the build. Raises `ConfigError` as `load` does.
+    """
+    from piimage import resolve  # noqa: PLC0415 -- start-up time
+
+    return resolve.load(source, env=os.environ, check_secrets=False).cluster
+
+
 def chosen(cluster: Cluster, names: Sequence[str] | None) -> list[Node]:
     """The nodes that were asked for, in the cluster's order; raises `ConfigError` for one that is not there."""
     from piimage.errors import ConfigError  # noqa: PLC0415 -- start-up time

@@ -113,6 +113,17 @@ def test_any_other_answer_writes_nothing(piimage, card, answer):
     assert card.read_bytes() == before
 
 
+def test_neither_secrets_nor_bases_of_the_builder_are_needed(piimage, card, home):
+    text = YAML.replace("debian-13", "imported-by-somebody").replace(
+        "10.9.1.1}\n", "10.9.1.1}\n  wifi: {ssid: lab, psk: 'env:NOT_SET_HERE', country: IT}\n"
+    )
+    (home / "cluster.yaml").write_text(text)
+
+    done = piimage(card, "--node", "1", "--yes")
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_dry_run_tells_and_writes_nothing(piimage, card):
     before = card.read_bytes()
 
