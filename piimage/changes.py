@@ -60,14 +60,14 @@ def changes(
     for path, entry in delta:
         if not isinstance(entry, Absent | Tree):
             _write(path, _made(entry, (filled or {}).get(path)), after, owners, delta.owners[path])
-    firmware = facts.firmware + "/"
+    firmware, slots = facts.firmware + "/", delta.slots
     return tuple(
         Change(
             path=path,
             owner=owners.get(path, ""),
             before=before.get(path),
             after=after.get(path),
-            slot=path in delta.slots,
+            slot=path in slots,
         )
         for path in sorted(before.keys() | after.keys(), key=lambda path: path.split("/"))
         if _differs(before.get(path), after.get(path), bare=path.startswith(firmware))
