@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from piimage.components.stand_ins import stands_in
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def passwords(hashes: Mapping[str, str], facts: Facts) -> dict[str, Any]:
         users = [{"name": n, "password": h, "type": "hash"} for n, h in hashes.items()]
         return {"expire": False, "users": users}
     for name, found in hashes.items():
-        if not _OLD_HASH.match(found):
+        if not _OLD_HASH.match(found) and not stands_in(found):
             raise UnsupportedError(
                 f"cloud-init {facts.cloud_init} of the base does not know the method of the"
                 f" password hash of `{name}`, and would take the hash for the password",

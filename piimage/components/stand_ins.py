@@ -33,6 +33,11 @@ def stand_ins(cluster: Cluster) -> Secrets:
     )
 
 
+def stands_in(hash_: str) -> bool:
+    """Whether a password hash is such a word: crypt(5) has none that begins so."""
+    return hash_.startswith("<")
+
+
 def _hash(name: str) -> str:
     return f"<password hash of {name}>"
 

@@ -13,8 +13,8 @@ from fixtures.card import text
 from fixtures.facts_of import facts_of
 
 from piimage import plan, recipe, stamping
-from piimage.cluster import Mpi, Share, Sudo
-from piimage.components import cloudinit, slots, users
+from piimage.cluster import Mpi, SecretRef, Share, Sudo
+from piimage.components import cloudinit, slots, stand_ins, users
 from piimage.delta import Absent, File, Symlink
 from piimage.distros.firmware_config import cmdline_path
 from piimage.distros.packages import real_names
@@ -386,3 +386,18 @@ def test_a_relative_gets_a_whole_plan():
     planned = plan.plan_variant(cluster(), phony.HEAD, facts)
 
     assert "/etc/NetworkManager/system-connections/piimage-wired.nmconnection" in planned.slots
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_plan_for_people_can_be_made_over_every_base(name):
+    made = cluster()
+    made = replace(
+        made, users=tuple(replace(u, password=SecretRef("env", "X")) for u in made.users)
+    )
+    planned = plan.plan_variant(made, phony.HEAD, FACTS[name])
+
+    shown = plan.plan_stamp(
+        made, made.nodes[0], FACTS[name], planned, "f" * 64, stand_ins.stand_ins(made)
+    )
+
+    assert b"<password hash of federico>" in shown.slots[slots.USER_DATA]
