@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import laptop
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
@@ -187,6 +188,10 @@ def played(source, built, piimage):
     running.wait_for(HELD, 2400)
     at_keep = ssh("n1", "uname -n")
     try:
+        home = source.parent / "export"
+        piimage("export", "ssh-config", "-c", source, "--head", "n0.local", "-o", home)
+        way = laptop.config(home / "ssh_config", built / "rehearsal", "n0")
+        asked = {node: laptop.ask(way, node, "uname -n; echo $SSH_CLIENT") for node in NODES}
         faults = {name: find(fault, ssh) for name, fault in FAULTS.items()}
         mended = json.loads(ssh("n0", "piimage-smoke --json --nodes").stdout)
     finally:
@@ -194,7 +199,7 @@ def played(source, built, piimage):
     status, out = running.end()
     return {
         "status": status, "report": json.loads(out), "ssh": at_keep, "before": before,
-        "faults": faults, "mended": mended,
+        "faults": faults, "mended": mended, "laptop": asked,
     }  # fmt: skip
 
 
@@ -243,6 +248,16 @@ def test_the_cluster_computes_over_the_wire_alone(played, built):
     assert json.loads((place / "smoke.json").read_bytes()) == smoke
     assert json.loads((place / "cluster.json").read_bytes()) == played["report"]
     assert "<svg" in (place / "smoke.html").read_text()
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_laptop_is_let_in_without_a_question_and_through_the_head(played, name):
+    done = played["laptop"][name]
+
+    assert done.returncode == 0, done.stderr
+    host, came_from, *_ = done.stdout.split()
+    assert host == name
+    assert (came_from == "192.168.77.3") == (name != "n0")
 
 
 @pytest.mark.parametrize("name", FAULTS)
