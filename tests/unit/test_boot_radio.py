@@ -141,7 +141,7 @@ def test_a_node_tells_what_it_sees(way):
 def test_it_waits_no_longer_than_it_may(way):
     way[1]("wpa_cli", "exit 255")
 
-    found = radio.ask(way[0], Machine(), AccessPoint.WRONG_PASSPHRASE, wait=0.1, reach=1)
+    found = radio.ask(way[0], Machine(), AccessPoint.WRONG_PASSPHRASE, wait=0.1, reach=30)
 
     assert (found["state"], found["radio"]) == (None, False)
 
