@@ -33,7 +33,7 @@ integration: ## tests with the libguestfs appliance
 	$(BIN)/pytest -q tests/integration
 
 e2e: ## tests that build the default base, build images and start them in QEMU
-	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
+	$(BIN)/pytest -q tests/e2e
 
 checks: lint type unit processes integration e2e
 

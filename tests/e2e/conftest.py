@@ -12,14 +12,6 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-#: Modules that take longest, longest first: begun last, one of them would keep a core busy while the others are idle.
-LONG = ("test_cluster", "test_boot", "test_engine_vm", "test_bake_dpkg", "test_armhf")
-
-
-def pytest_collection_modifyitems(items):
-    """Modules in the order of LONG, then the others; within a module as they stand."""
-    rank = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")
