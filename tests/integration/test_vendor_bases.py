@@ -76,12 +76,9 @@ CARDS = {
     ),
     "noble": odd(ubuntu.noble(), disk_id="12345678"),
     "resolute": odd(ubuntu.resolute(), root_size=56 << 20),
-    "bullseye": odd(raspios.bullseye(choice("armhf", "lite", "2022-09-22", "0000beef")), user="pi"),
 }
-#: Its NFS server is too old to export a share, its cloud-init and network are others: it has a test of its own.
-SHARE = "shares: [{path: /srv/work, server: head}]\n"
 RASPIOS = [pytest.param(name, id=name) for name in ("trixie", "bookworm")]
-ALL = [name for name in CARDS if name != "bullseye"]
+ALL = list(CARDS)
 
 
 @dataclass(frozen=True)
@@ -109,10 +106,7 @@ def _built(name, tmp_path_factory):
     if name not in _KNOWN:
         home = tmp_path_factory.mktemp(name)
         image = CARDS[name].write(home / "vendor.img")
-        text_ = YAML.replace("HASH", HASH)
-        (home / "cluster.yaml").write_text(
-            text_.replace(SHARE, "") if name == "bullseye" else text_
-        )
+        (home / "cluster.yaml").write_text(YAML.replace("HASH", HASH))
         for argv in (("base", "import", str(image), "--name", "vendor"), ("build", "--node", "0")):
             done = subprocess.run(
                 [sys.executable, "-m", "piimage", *argv],
@@ -331,29 +325,3 @@ def test_originals_are_never_touched(every):
 
     assert root.disk_id == every.card.layout.disk_id
     assert root.text("/etc/passwd") == every.card.root["/etc/passwd"].data.decode()
-
-
-def test_the_oldest_with_its_fat_at_boot_and_dhcpcd(of):
-    built = of("bullseye")
-    node, boot = built.node, built.card.boot
-    dhcpcd, radio = (
-        node.text("/etc/dhcpcd.conf"),
-        node.text("/etc/wpa_supplicant/wpa_supplicant.conf"),
-    )
-    data = yaml.safe_load(node.text(f"{SEED}/user-data"))
-    inode = node.inode("/etc/wpa_supplicant/wpa_supplicant.conf")
-
-    node.check()
-    assert node.fat("cmdline.txt").split() == [
-        *boot["cmdline.txt"].decode().split(), "cfg80211.ieee80211_regdom=NO",
-    ]  # fmt: skip
-    assert node.names("/boot") == set()
-    assert "interface eth0\nstatic ip_address=10.77.3.1/16\nnogateway\n" in dhcpcd
-    assert (inode.mode, inode.uid) == (0o600, 0)
-    assert f"\tpsk={PSK}\n" in radio
-    assert node.inode(f"{UNITS}/dhcpcd.service.d/wait.conf") is None
-    assert node.names(PROFILES) == set()
-    assert node.text("/var/lib/systemd/rfkill/platform-3f300000.mmcnr:wlan") == "0\n"
-    assert data["chpasswd"] == {"expire": False, "list": [f"ada:{HASH}"]}
-    assert node.text("/etc/fstab") == built.card.root["/etc/fstab"].data.decode()
-    assert node.owners() == {(1000, 1000), (1001, 1001)}
