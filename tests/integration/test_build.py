@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from phony import ROOT_START
 from readback import check, content, fat_content, stats, tool
+from trees import tree
 
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse
@@ -49,9 +50,28 @@ network:
   wifi: {ssid: lab, country: IT, psk: "env:LAB_PSK"}
 roles:
   head: {}
-  worker: {wifi: false}
+  worker: {wifi: false, overlays: [motd, site]}
 nodes: {count: 64, name: "node{n:02}", head: 0}
 """
+
+
+SITE = {
+    "overlay.yaml": """\
+files:
+  /home/ada/.config/site/name: {per_node: true}
+  /usr/share/site/key: {mode: "0640", owner: ops}
+  /var/opt/site: {mode: "2775", group: third}
+replaces: [/etc/sysctl.d/60-piimage-ping.conf]
+removes: [/etc/netplan, /etc/debian_version]
+enable: [site.service]
+""",
+    "rootfs/etc/sysctl.d/60-piimage-ping.conf": "# none\n",
+    "rootfs/etc/systemd/system/site.service": "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n",
+    "rootfs/home/ada/.config/site/name.j2": "{{ node.name }} of {{ cluster.name }}\n",
+    "rootfs/usr/share/site/key": "not a secret\n",
+    "rootfs/usr/share/site/os.j2": "{{ os.id }} {{ os.version }} {{ os.architecture }}",
+    "rootfs/var/opt/site/.gitkeep": "",
+}
 
 
 @dataclass
@@ -108,6 +128,10 @@ def factory_at(home, launches, name="abacus"):
     (home / "root.secret").chmod(0o600)
     text = YAML.replace("NAME", name).replace("HASH", HASH).replace("CLEAR", CLEAR)
     (home / "cluster.yaml").write_text(text)
+    for path, words in SITE.items():
+        (home / "overlays/site" / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / "overlays/site" / path).write_text(words)
+    (home / "overlays/site/rootfs/usr/share/site/link").symlink_to("key")
     return Factory(home, launches)
 
 
@@ -118,6 +142,7 @@ class Built:
     told: str
     launched: int
     after_kill: list[str]
+    planned: str
 
 
 def files(*places):
@@ -134,6 +159,7 @@ def built(tmp_path_factory, launches, base_file):
     """`build --all`, killed once while the appliance starts, and then again in peace."""
     factory = factory_at(tmp_path_factory.mktemp("factory"), launches)
     factory.run("base", "import", base_file, "--name", "phony")
+    planned, _ = factory.run("plan", "--node", "7", "--json")
     before = launches.count()
     child = factory.start("build", "--all")
     deadline = time.monotonic() + 120
@@ -147,7 +173,7 @@ def built(tmp_path_factory, launches, base_file):
     left += [str(p) for p in (factory.cache / "variants").glob("*")]
     before = launches.count()
     said, told = factory.run("build", "--all")
-    return Built(factory, said, told, launches.count() - before, left)
+    return Built(factory, said, told, launches.count() - before, left, planned)
 
 
 def test_killed_while_the_appliance_starts_nothing_has_a_name(built):
@@ -312,6 +338,60 @@ def test_the_image_is_the_variant_under_its_stamp(built, image, tmp_path):
     apply_patches(copy, read_stamp(built.factory.dist / "stamps" / "node07.stamp").patches)
 
     tool("cmp", copy, image)
+
+
+#: What only moves is not read for a plan; the label holds the build's id, which follows from secrets.
+UNREAD = {"/home/ada/.bashrc", "/boot/firmware/piimage.json"}
+
+
+def test_the_plan_names_what_changes_and_nothing_else(built, image, tmp_path):
+    """What `plan` said before there was a variant, against what debugfs and mtools see in the base and in the image."""
+    plan = json.loads(built.planned)
+    (variant,), (node,) = plan["variants"], plan["nodes"]
+    assert variant["exact"]
+    named = {file["path"]: file for file in (*variant["files"], *node["files"])}
+
+    base = built.factory.cache / "bases" / "phony" / "image.img"
+    before, after = tree(base, tmp_path), tree(image, tmp_path)
+
+    changed = {p for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
+    assert changed == set(named)
+    assert len(changed) > 60
+    for path, file in named.items():
+        there, now = before.get(path), after.get(path)
+        action = "remove" if now is None else "add" if there is None else "change"
+        assert file["action"] == action, path
+        if now is None:
+            continue
+        if not path.startswith("/boot/firmware/"):
+            owner = (file["kind"], int(file["mode"], 8), file["uid"], file["gid"])
+            assert owner == (now.kind, now.mode, now.uid, now.gid), path
+        if file["kind"] == "file" and not file["slot"] and path not in UNREAD:
+            assert file["sha256"] == now.sha256, path
+
+
+def test_overlays_are_there(image, tmp_path):
+    found = stats(
+        image,
+        ["/home/ada/.config", "/home/ada/.config/site/name", "/usr/share/site/key", "/usr/share/site/link",
+         "/var/opt/site", "/etc/systemd/system/multi-user.target.wants/site.service", "/usr/share"],
+    )  # fmt: skip
+
+    assert [(s.kind, s.mode & 0o7777, s.uid, s.gid) for s in found.values()] == [
+        ("dir", 0o755, 1000, 1000),
+        ("file", 0o644, 1000, 1000),
+        ("file", 0o640, 1001, 1001),
+        ("link", 0o777, 0, 0),
+        ("dir", 0o2775, 0, 1002),
+        ("link", 0o777, 0, 0),
+        ("dir", 0o755, 0, 0),
+    ]
+    assert (
+        content(image, "/home/ada/.config/site/name", tmp_path).rstrip(b"\n") == b"node07 of abacus"
+    )
+    assert content(image, "/usr/share/site/os", tmp_path) == b"debian 13 arm64"
+    assert content(image, "/etc/sysctl.d/60-piimage-ping.conf", tmp_path) == b"# none\n"
+    assert b"node07: node 7 of 64 in cluster abacus" in content(image, "/etc/motd", tmp_path)
 
 
 def test_slots_hold_the_nodes_own(built, image, tmp_path):

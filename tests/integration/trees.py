@@ -1,82 +1,49 @@
-"""All that is in two images, as the libguestfs appliance sees it: what differs is what a build has changed."""
+"""All that is in an image, read back with debugfs and mtools: what differs in two is what a build has changed."""
 
 from __future__ import annotations
 
-import os
-import subprocess
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from phony import ROOT_START
+from readback import content, fat_content, fat_names, stats
+
+from piimage.disk.ext4 import list_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_BEGIN = "piimage-begin"
-#: Name, kind, mode, owner, group, target of a link.
-_FIND = r"find /sysroot -xdev -printf '%P\t%y\t%m\t%U\t%G\t%l\n'"
-_KINDS = {"f": "file", "d": "dir", "l": "link"}
+_FIRMWARE = "/boot/firmware"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is at a path; `sha256` of what a file holds. Mode and owner are empty where the file system has none."""
+    """What is at a path; `sha256` of what a file holds. On FAT, which has neither, mode and owner are 0."""
 
     kind: str
-    mode: str
-    uid: str
-    gid: str
+    mode: int
+    uid: int
+    gid: int
     target: str
     sha256: str
 
 
-def trees(scratch: Path, *images: Path) -> list[dict[str, Seen]]:
-    """Path -> what is there, for each image, from one start of the appliance."""
-    script = [f"add-drive-ro {image}" for image in images] + ["run"]
-    places = [
-        (number, partition, mount)
-        for number in range(len(images))
-        for partition, mount in ((2, ""), (1, "/boot/firmware"))
-    ]
-    for number, partition, _ in places:
-        script += [
-            f"echo {_BEGIN}",
-            f"mount-ro /dev/sd{'abc'[number]}{partition} /",
-            f'debug sh "{_escaped(_FIND)}"',
-            f"checksums-out sha256 / {scratch / f'sums-{number}-{partition}'}",
-            "umount /",
-        ]
-    done = subprocess.run(
-        ["guestfish"],
-        input="\n".join(script) + "\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ,
-            "LIBGUESTFS_BACKEND": "direct",
-            "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg",
-        },
-    )
-    assert done.returncode == 0, done.stderr
-    listings = done.stdout.split(f"{_BEGIN}\n")[1:]
-    assert len(listings) == len(places)
-    found: list[dict[str, Seen]] = [{} for _ in images]
-    for (number, partition, mount), listing in zip(places, listings, strict=True):
-        sums = (scratch / f"sums-{number}-{partition}").read_text()
-        digests = {line[66:].removeprefix("."): line[:64] for line in sums.splitlines()}
-        for line in listing.splitlines():
-            if line:
-                name, seen = _seen(line, digests, bare=bool(mount))
-                if name:
-                    found[number][f"{mount}/{name}"] = seen
+def tree(image: Path, scratch: Path) -> dict[str, Seen]:
+    """Path -> what is there, in both file systems."""
+    found = {}
+    for path, seen in stats(image, sorted(list_tree(image, ROOT_START, ["/"]))).items():
+        assert seen is not None, path
+        digest = _sha256(content(image, path, scratch)) if seen.kind == "file" else ""
+        found[path] = Seen(
+            seen.kind, seen.mode & 0o7777, seen.uid, seen.gid, seen.target or "", digest
+        )
+    for name in fat_names(image):
+        if not name.endswith("/"):
+            digest = _sha256(fat_content(image, name))
+            found[f"{_FIRMWARE}/{name}"] = Seen("file", 0, 0, 0, "", digest)
     return found
 
 
-def _escaped(command: str) -> str:
-    return command.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _seen(line: str, digests: dict[str, str], *, bare: bool) -> tuple[str, Seen]:
-    name, kind, mode, uid, gid, target = line.split("\t")
-    if bare:
-        mode = uid = gid = ""
-    return name, Seen(_KINDS.get(kind, kind), mode, uid, gid, target, digests.get(f"/{name}", ""))
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
