@@ -37,9 +37,9 @@ from piimage.bases.cache import cache_root
 from piimage.bases.store import Store
 from piimage.delta import Absent, Directory, File, Slot, Symlink, Tree
 from piimage.disk import guestfs
-from piimage.plan import plan_stamp, plan_variant
+from piimage.plan.plan import plan_stamp, plan_variant
 from piimage.progress import Quiet
-from piimage.state import open_state
+from piimage.state.state import open_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,14 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from piimage import __version__, artifact, plan, plan_file, stamping, variant
+from piimage import __version__, artifact, stamping, variant
 from piimage.bake.session import Packages
 from piimage.bases import looked_up
 from piimage.components import mpi
 from piimage.disk.atomic import write_errors
 from piimage.errors import PiimageError, WriteFailedError
+from piimage.plan.plan import plan_stamp, plan_variant
+from piimage.preview import kept
 from piimage.run import require
-from piimage.state import open_state
+from piimage.state.state import open_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from piimage.bases.store import Store
     from piimage.cluster import Cluster, Node, Role
     from piimage.components.contribution import Secrets
-    from piimage.plan import VariantPlan
+    from piimage.plan.plan import StampPlan, VariantPlan
     from piimage.progress import Progress
     from piimage.variant import Variant
 
@@ -119,7 +121,7 @@ class Build:
                 results.append(self._node(stamped.node, role, stamped, manifest))
         path = self._write_manifest(manifest)
         builds = {made.node: made.build for made in results}
-        plan_file.keep(self.output, self.cluster, nodes, self._packages, builds)
+        kept.keep(self.output, self.cluster, nodes, self._packages, builds)
         deferred = dict.fromkeys(s for role in self._roles.values() for s in role.plan.deferred)
         return BuildResult(self.output, path, tuple(results), tuple(deferred))
 
@@ -133,7 +135,7 @@ class Build:
         packages.settle(roles)
         for role in roles:
             base = looked_up.for_overlays(packages.base(role), self.cluster, role)
-            plans[role] = (base, plan.plan_variant(self.cluster, role, base.facts))
+            plans[role] = (base, plan_variant(self.cluster, role, base.facts))
         mpi.refuse_mixed(self.cluster, {role: base.facts for role, (base, _) in plans.items()})
         return plans
 
@@ -147,13 +149,11 @@ class Build:
     def _output_id(self) -> str:
         return hashlib.sha256(os.fsencode(self.output.resolve())).hexdigest()[:16]
 
-    def _stamp_plan(self, node: Node, secrets: Secrets) -> plan.StampPlan:
+    def _stamp_plan(self, node: Node, secrets: Secrets) -> StampPlan:
         role = self._roles[node.role]
-        return plan.plan_stamp(
-            self.cluster, node, role.base.facts, role.plan, role.variant.id, secrets
-        )
+        return plan_stamp(self.cluster, node, role.base.facts, role.plan, role.variant.id, secrets)
 
-    def _forget(self, stamps: Sequence[plan.StampPlan], manifest: dict[str, Any]) -> None:
+    def _forget(self, stamps: Sequence[StampPlan], manifest: dict[str, Any]) -> None:
         """Take what will be replaced out of the manifest on disk: killed in between, it must not lie."""
         before = json.dumps(manifest)
         kind = self.fmt or "stamp"
@@ -198,9 +198,7 @@ class Build:
                 "packages": dict(made.base.facts.packages),
             }
 
-    def _node(
-        self, node: Node, role: _Role, stamped: plan.StampPlan, manifest: dict[str, Any]
-    ) -> Made:
+    def _node(self, node: Node, role: _Role, stamped: StampPlan, manifest: dict[str, Any]) -> Made:
         """One node's artifact, unless it is there from the same inputs."""
         kind = self.fmt or "stamp"
         known = manifest["nodes"].get(node.name, {})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from piimage.cluster import Cluster
     from piimage.facts import Facts
-    from piimage.plan import StampPlan
+    from piimage.plan.plan import StampPlan
     from piimage.variant import Variant
 
 VERSION = 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from piimage.bases.cache import Cache
     from piimage.bases.record import Base
-    from piimage.plan import VariantPlan
+    from piimage.plan.plan import VariantPlan
     from piimage.progress import Progress
 
 _IMAGE, _RECORD = "image.img", "variant.json"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from piimage.bake import baked, choice, engines, layers, lock, package_files, packaging
 from piimage.distros.packages import real_names
 from piimage.errors import ConfigError
-from piimage.recipe import preseed, refuse, wanted_packages
+from piimage.plan.recipe import preseed, refuse, wanted_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def for_changes(facts: Facts, image: Path, delta: Delta) -> Facts:
-    """`facts` of the raw `image` with all that `piimage.changes` must know to tell what `delta` changes in it."""
+    """`facts` of the raw `image` with all that `piimage.plan.changes` must know to tell what `delta` changes in it."""
     place = facts.firmware + "/"
     paths = [path for path, _ in delta if not path.startswith(place)]
     trees = [entry for _, entry in delta if isinstance(entry, Tree)]

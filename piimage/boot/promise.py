@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from piimage import plan
 from piimage.bake.session import Packages
 from piimage.boot import disk
 from piimage.errors import PiimageError
+from piimage.plan import plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node
     from piimage.components.contribution import Check
     from piimage.progress import Progress
-    from piimage.state import State
+    from piimage.state.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from piimage.components.contribution import Check
     from piimage.emulator import Accel
     from piimage.progress import Progress
-    from piimage.state import State
+    from piimage.state.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

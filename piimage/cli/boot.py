@@ -203,7 +203,7 @@ def stage(
     from piimage.boot.promise import promised  # noqa: PLC0415 -- start-up time
     from piimage.boot.stage import Stage  # noqa: PLC0415 -- start-up time
     from piimage.errors import StateError  # noqa: PLC0415 -- start-up time
-    from piimage.state import location, open_state  # noqa: PLC0415 -- start-up time
+    from piimage.state.state import location, open_state  # noqa: PLC0415 -- start-up time
 
     disk.candidates(directory, node)  # what is missing is said before keys are asked for
     if not location(cluster.source).exists():

@@ -12,11 +12,11 @@ import typer
 from piimage.cli.console import progress_for
 
 if TYPE_CHECKING:
-    from piimage.cards import CardRecord
     from piimage.cluster import Cluster
     from piimage.flash.card import Verdict
     from piimage.flash.device import Device
     from piimage.label import CardLabel
+    from piimage.state.cards import CardRecord
 
 
 def card(
@@ -121,7 +121,7 @@ def _verdict(label: CardLabel, cluster: Cluster | None, output: Path | None) -> 
 
 def _record(label: CardLabel | None, cluster: Cluster | None) -> CardRecord | None:
     """What the state knows of the node that the card is, if this cluster has a state."""
-    from piimage import state  # noqa: PLC0415 -- start-up time
+    from piimage.state import state  # noqa: PLC0415 -- start-up time
 
     if label is None or cluster is None or label.cluster != cluster.name:
         return None

@@ -108,7 +108,7 @@ class Stack:
 def waiting(cluster: Cluster, names: Sequence[str]) -> list[Node]:
     """The nodes that were named; else those of the cluster that have no card yet."""
     from piimage.cli.loading import chosen  # noqa: PLC0415 -- start-up time
-    from piimage.state import location, open_state  # noqa: PLC0415 -- start-up time
+    from piimage.state.state import location, open_state  # noqa: PLC0415 -- start-up time
 
     if names:
         return chosen(cluster, names)

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from piimage.cluster import Cluster
-    from piimage.starter import Answers
+    from piimage.init.starter import Answers
 
 
 def init(
@@ -67,9 +67,9 @@ def init(
 
     Example: piimage init --yes --nodes 5
     """
-    from piimage import starter, surroundings  # noqa: PLC0415 -- start-up time
     from piimage.cli.interview import Given, Interview  # noqa: PLC0415 -- start-up time
     from piimage.cli.questions import questions  # noqa: PLC0415 -- start-up time
+    from piimage.init import starter, surroundings  # noqa: PLC0415 -- start-up time
     from piimage.resolve import DEFAULT_BASE  # noqa: PLC0415 -- start-up time
 
     starter.refuse_existing(path)

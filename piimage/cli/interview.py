@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piimage import starter, surroundings
 from piimage.cli.fields import checked
 from piimage.errors import ConfigError
+from piimage.init import starter, surroundings
 from piimage.spec import fields, references
 from piimage.spec.checks.accounts import RESERVED
 from piimage.spec.model import MAX_NODES

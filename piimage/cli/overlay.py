@@ -96,7 +96,7 @@ def compare(
     Example: piimage overlay test motd
     """
     from piimage.errors import ExitCode  # noqa: PLC0415 -- start-up time
-    from piimage.overlay_tests import run  # noqa: PLC0415 -- start-up time
+    from piimage.plan.overlay_tests import run  # noqa: PLC0415 -- start-up time
 
     outcomes = run(_get(cluster, name), update=update)
     if json_output:
@@ -135,7 +135,7 @@ def _on_node(loaded: Loaded, source: Path, name: str) -> dict[str, str]:
     from piimage.cli.loading import chosen, load_all  # noqa: PLC0415 -- start-up time
     from piimage.components.overlays import words_of  # noqa: PLC0415 -- start-up time
     from piimage.errors import ConfigError  # noqa: PLC0415 -- start-up time
-    from piimage.overlay_tests import OS, written  # noqa: PLC0415 -- start-up time
+    from piimage.plan.overlay_tests import OS, written  # noqa: PLC0415 -- start-up time
     from piimage.progress import Quiet  # noqa: PLC0415 -- start-up time
 
     cluster = load_all(source, Quiet(), check_secrets=False).cluster

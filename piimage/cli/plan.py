@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from piimage.bases.store import Store
     from piimage.cluster import Cluster
     from piimage.components.contribution import Secrets
-    from piimage.plan_record import Record
+    from piimage.preview.record import Record
 
 
 def plan(
@@ -59,13 +59,13 @@ def plan(
 
     Example: piimage plan --node 3
     """
-    from piimage.against import compare, written  # noqa: PLC0415 -- start-up time
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import chosen, load_all  # noqa: PLC0415 -- start-up time
     from piimage.cli.plan_text import comparison, text  # noqa: PLC0415 -- start-up time
-    from piimage.plan_record import record  # noqa: PLC0415 -- start-up time
-    from piimage.preview import preview  # noqa: PLC0415 -- start-up time
+    from piimage.preview.against import compare, written  # noqa: PLC0415 -- start-up time
+    from piimage.preview.preview import preview  # noqa: PLC0415 -- start-up time
+    from piimage.preview.record import record  # noqa: PLC0415 -- start-up time
 
     progress = progress_for(json_output=json_output, quiet=quiet)
     cluster = load_all(source, progress, check_secrets=False).cluster
@@ -99,7 +99,7 @@ def _packages(cluster: Cluster, store: Store) -> Packages:
 
 def _secrets(cluster: Cluster, owner: Cluster, store: Store) -> tuple[Secrets | None, str]:
     """The secrets of `cluster` out of the state of `owner`, or what keeps them from being had."""
-    from piimage.state_peek import peek  # noqa: PLC0415 -- start-up time
+    from piimage.state.peek import peek  # noqa: PLC0415 -- start-up time
 
     with store.scratch() as scratch:
         return peek(cluster, owner.source, os.environ, scratch)
@@ -107,8 +107,8 @@ def _secrets(cluster: Cluster, owner: Cluster, store: Store) -> tuple[Secrets | 
 
 def _cards(cluster: Cluster) -> list[tuple[str, str]]:
     """Nodes that `piimage flash` has written a card for, each with the build that is on it."""
-    from piimage import cards  # noqa: PLC0415 -- start-up time
-    from piimage.state import location  # noqa: PLC0415 -- start-up time
+    from piimage.state import cards  # noqa: PLC0415 -- start-up time
+    from piimage.state.state import location  # noqa: PLC0415 -- start-up time
 
     return [(card.node, card.build) for card in cards.read(location(cluster.source) / cards.NAME)]
 
@@ -116,9 +116,9 @@ def _cards(cluster: Cluster) -> list[tuple[str, str]]:
 def _last(path: Path, now: Cluster, store: Store, base: str | None) -> Record:
     """The plan to compare with: kept by a build, printed as JSON, or made from another cluster.yaml."""
     from piimage.cli.loading import load_all  # noqa: PLC0415 -- start-up time
-    from piimage.plan_file import read  # noqa: PLC0415 -- start-up time
-    from piimage.plan_record import record  # noqa: PLC0415 -- start-up time
-    from piimage.preview import preview  # noqa: PLC0415 -- start-up time
+    from piimage.preview.kept import read  # noqa: PLC0415 -- start-up time
+    from piimage.preview.preview import preview  # noqa: PLC0415 -- start-up time
+    from piimage.preview.record import record  # noqa: PLC0415 -- start-up time
     from piimage.progress import Quiet  # noqa: PLC0415 -- start-up time
 
     if path.suffix not in (".yaml", ".yml"):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from piimage.against import Comparison
-    from piimage.plan_record import Record
+    from piimage.preview.against import Comparison
+    from piimage.preview.record import Record
 
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}
 _WISHES = {"enable": "+", "disable": "-", "mask": "masked:"}

@@ -25,9 +25,9 @@ def init(*, cluster: _Source = Path("cluster.yaml")) -> None:
 
     Example: piimage state init
     """
-    from piimage import state  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.state import state  # noqa: PLC0415 -- start-up time
 
     made = state.init(load(cluster, progress_for()))
     print(f"made {made.path}; keep a copy: `piimage state export FILE`")  # noqa: T201 -- cli prints
@@ -43,9 +43,9 @@ def export(
 
     Example: piimage state export pico5.state.tar
     """
-    from piimage import state  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.state import state  # noqa: PLC0415 -- start-up time
 
     state.export(load(cluster, progress_for()), file)
     print(f"wrote {file}; it holds private keys")  # noqa: T201 -- cli prints
@@ -61,9 +61,9 @@ def import_(
 
     Example: piimage state import pico5.state.tar
     """
-    from piimage import state  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.state import state  # noqa: PLC0415 -- start-up time
 
     made = state.import_(load(cluster, progress_for()), file)
     print(f"unpacked to {made.path}")  # noqa: T201 -- cli prints
@@ -75,9 +75,9 @@ def refresh(*, cluster: _Source = Path("cluster.yaml")) -> None:
 
     Example: piimage state refresh
     """
-    from piimage import state  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import load  # noqa: PLC0415 -- start-up time
+    from piimage.state import state  # noqa: PLC0415 -- start-up time
 
     progress = progress_for()
     found = load(cluster, progress)

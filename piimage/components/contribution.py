@@ -9,7 +9,7 @@ A component is a module of this package with up to four pure functions:
 
 `facts` are of the base with those packages installed.
 
-`plan.py` runs them all, merges the fragments and lets the owner of each shared file render it once.
+`plan/plan.py` runs them all, merges the fragments and lets the owner of each shared file render it once.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from piimage import state
 from piimage.disk.atomic import write_bytes, write_errors
 from piimage.errors import StateError
 from piimage.export import ansible, imager, lists, picture, ssh
 from piimage.export.way import PublicKeys, Way, way
+from piimage.state import state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from piimage import cards
-from piimage.cards import CardRecord
 from piimage.errors import ConfigError, PiimageError
 from piimage.flash.card import read_label
-from piimage.state import location, open_state
+from piimage.state import cards
+from piimage.state.cards import CardRecord
+from piimage.state.state import location, open_state
 
 if TYPE_CHECKING:
     from pathlib import Path

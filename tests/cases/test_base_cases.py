@@ -13,9 +13,10 @@ import pytest
 from fixtures import raspios, ubuntu
 from fixtures.facts_of import facts_of
 
-from piimage import plan, resolve
+from piimage import resolve
 from piimage.components import mpi
 from piimage.delta import Absent, Directory, File, Slot, Symlink, Tree
+from piimage.plan import plan
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/unit"))  # phony_facts

@@ -15,7 +15,7 @@ from piimage.components import slots
 from piimage.components.contribution import HostKey, Secrets
 from piimage.disk import ext4
 from piimage.errors import UnsupportedError
-from piimage.plan import plan_stamp, plan_variant
+from piimage.plan.plan import plan_stamp, plan_variant
 
 PACKAGES = "/usr/lib/python3/dist-packages"
 #: Reads {"user-data": [texts], "network-config": [texts]} and prints what the schema says to each.

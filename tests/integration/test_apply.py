@@ -18,7 +18,7 @@ from piimage.delta import Absent, Delta, Directory, File, Slot, Symlink, Tree
 from piimage.disk import ext4, fat
 from piimage.disk.sparse import copy_sparse
 from piimage.errors import ImageError
-from piimage.plan import VariantPlan, plan_variant
+from piimage.plan.plan import VariantPlan, plan_variant
 from piimage.progress import Quiet
 
 if TYPE_CHECKING:

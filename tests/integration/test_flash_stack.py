@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from tiny_card import SIZE, dirty_card, make_tiny, tiny_patches
 
-from piimage import artifact, resolve, state
+from piimage import artifact, resolve
 from piimage.disk.sparse import hash_file
 from piimage.stamping import NodeStamp, write_stamp
+from piimage.state import state
 
 ROOT = Path(__file__).resolve().parents[2]
 #: linux/loop.h

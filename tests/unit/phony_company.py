@@ -17,7 +17,7 @@ from piimage.boot.wiring import wires
 from piimage.disk import fat
 from piimage.progress import Quiet
 from piimage.resolve import load
-from piimage.state import State
+from piimage.state.state import State
 
 HERE = Path(__file__).parent
 RECORDED = (HERE / "boot_node3.json").read_text()

@@ -7,16 +7,17 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from piimage import plan_file, state
 from piimage.bake.session import Packages
 from piimage.bases.importing import import_base
 from piimage.bases.store import Store
-from piimage.cards import CardRecord
 from piimage.cli.main import app
 from piimage.errors import PiimageError
-from piimage.preview import preview
+from piimage.preview import kept
+from piimage.preview.preview import preview
 from piimage.progress import Quiet
 from piimage.resolve import load
+from piimage.state import state
+from piimage.state.cards import CardRecord
 
 #: Hashes, so that no test has to make one.
 HASH = "$6$saltsaltsalt$" + "a" * 86
@@ -65,7 +66,7 @@ def build(home, *names):
     made = preview(cluster, nodes, packages, secrets)
     builds = {found.node.name: found.build for found in made.nodes}
     (home / "dist").mkdir(exist_ok=True)
-    plan_file.keep(home / "dist", cluster, nodes, packages, builds)
+    kept.keep(home / "dist", cluster, nodes, packages, builds)
     return builds
 
 
@@ -241,7 +242,7 @@ def test_builds_one_after_the_other_are_all_remembered(home):
     change(home, "count: 4", "count: 5")
     build(home, "node2")
 
-    record = plan_file.read(home / "dist")
+    record = kept.read(home / "dist")
     _, nodes, _ = against()
 
     assert [n["name"] for n in record["nodes"]] == ["node0", "node2"]

@@ -12,7 +12,7 @@ from fixtures import raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
 
-from piimage import plan, recipe, stamping
+from piimage import stamping
 from piimage.cluster import Mpi, SecretRef, Share, Sudo
 from piimage.components import cloudinit, slots, stand_ins, users
 from piimage.delta import Absent, File, Symlink
@@ -20,6 +20,7 @@ from piimage.distros.firmware_config import cmdline_path
 from piimage.distros.packages import real_names
 from piimage.distros.system import recognise
 from piimage.errors import UnsupportedError
+from piimage.plan import plan, recipe
 
 CARDS = {
     "trixie": raspios.trixie(),

@@ -18,7 +18,7 @@ from piimage.cluster import SecretRef, Wifi
 from piimage.disk import fat
 from piimage.errors import MissingToolError
 from piimage.progress import Quiet
-from piimage.state import State
+from piimage.state.state import State
 
 pytestmark = pytest.mark.processes
 

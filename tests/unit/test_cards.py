@@ -8,9 +8,9 @@ from dataclasses import replace
 import phony_facts
 import pytest
 
-from piimage import cards, state
-from piimage.cards import CardRecord
 from piimage.errors import StateError
+from piimage.state import cards, state
+from piimage.state.cards import CardRecord
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from dataclasses import replace
 import phony_facts as phony
 import pytest
 
-from piimage.changes import Change, changes
 from piimage.delta import Absent, Delta, Directory, File, Slot, Symlink, Tree
-from piimage.diffs import diff
 from piimage.facts import FileFact
+from piimage.plan.changes import Change, changes
+from piimage.plan.diffs import diff
 
 FACTS = replace(
     phony.debian(),

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from piimage import keys
 from piimage.bases.importing import import_base
 from piimage.bases.store import Store
 from piimage.cli.main import main
 from piimage.progress import Quiet
+from piimage.state import keys
 
 KEY = " ".join(keys.generate("ada")[1].split()[:2])
 YAML = """\

@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 from phony import BOOT_START, make_phony
 
-from piimage.cards import CardRecord
 from piimage.cli.loading import load_all
 from piimage.cli.main import main
 from piimage.disk.sparse import copy_sparse
@@ -19,7 +18,8 @@ from piimage.flash import journal
 from piimage.flash.card import judge, read_label
 from piimage.label import CardLabel, decode
 from piimage.progress import Quiet
-from piimage.state import init
+from piimage.state.cards import CardRecord
+from piimage.state.state import init
 
 LABEL = CardLabel(cluster="abacus", node="node3", number=3, build="b" * 12, variant="a" * 64)
 TEXT = json.dumps(

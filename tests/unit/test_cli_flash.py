@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 from tiny_card import BOOT, SIZE, dirty_card, tiny_patches
 
-from piimage import artifact, resolve, state
-from piimage.cards import CardRecord
+from piimage import artifact, resolve
 from piimage.cli.main import main
 from piimage.disk import fat
 from piimage.disk.slots import apply_patches
@@ -24,6 +23,8 @@ from piimage.flash.receipt import next_node, remember
 from piimage.flash.several import Job
 from piimage.flash.sources import Source
 from piimage.stamping import NodeStamp, write_stamp
+from piimage.state import state
+from piimage.state.cards import CardRecord
 
 YAML = """\
 version: 1

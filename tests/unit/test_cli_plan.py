@@ -9,7 +9,6 @@ import phony_facts as phony
 import pytest
 from typer.testing import CliRunner
 
-from piimage import plan, state
 from piimage.bake import lock
 from piimage.bake.session import Packages
 from piimage.bases.importing import import_base
@@ -18,8 +17,10 @@ from piimage.cli.main import app
 from piimage.components import slots
 from piimage.components.stand_ins import stand_ins
 from piimage.errors import ConfigError, PiimageError, UnsupportedError
+from piimage.plan import plan
 from piimage.progress import Quiet
 from piimage.resolve import load
+from piimage.state import state
 
 YAML = """\
 version: 1

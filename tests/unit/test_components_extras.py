@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piimage import plan, recipe
 from piimage.bake import packaging
 from piimage.bake.lock import Layer, Package, Step
 from piimage.cluster import Blinkt, Share, Ssh
@@ -24,6 +23,7 @@ from piimage.delta import File, Symlink
 from piimage.errors import UnsupportedError
 from piimage.guest.blinkt import control
 from piimage.guest.blinkt import health as health_of_a_node
+from piimage.plan import plan, recipe
 
 GPIOD = {"python3-libgpiod": "2.2.1-2"}
 SHARES = (Share(path="/srv/cluster", server="node0"),)

@@ -10,12 +10,12 @@ from dataclasses import replace
 import phony_facts as phony
 import pytest
 
-from piimage import plan
 from piimage.cluster import Mpi, Share, Ssh
 from piimage.components import mpi, mpi_mpich, roster, slots, smoke
 from piimage.delta import Symlink
 from piimage.errors import UnsupportedError
 from piimage.facts import OsRelease
+from piimage.plan import plan
 
 #: Debian's file, which ends without a newline.
 PARAMETERS = "btl_base_warn_component_unused=0\nbtl = ^uct,openib,ofi\nosc = ^ucx,pt2pt"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from piimage import plan
 from piimage.components import cloudinit, network, network_dhcpcd, network_profiles, slots
 from piimage.delta import Absent, File, Slot
 from piimage.errors import PiimageError, UnsupportedError
+from piimage.plan import plan
 
 WIRED, WIFI = network_profiles.WIRED_PROFILE, network_profiles.WIFI_PROFILE
 STOCK = """\

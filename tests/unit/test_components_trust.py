@@ -9,11 +9,11 @@ from dataclasses import replace
 import phony_facts as phony
 import pytest
 
-from piimage import plan
 from piimage.cluster import Ssh
 from piimage.components import slots, trust
 from piimage.delta import Slot
 from piimage.errors import UnsupportedError
+from piimage.plan import plan
 
 MESH = Ssh(trust="mesh")
 KEY = "/home/federico/.ssh/id_cluster"

@@ -7,8 +7,9 @@ from dataclasses import replace
 import phony_facts as phony
 import pytest
 
-from piimage import plan, stamping
+from piimage import stamping
 from piimage.distros.firmware_config import cmdline_name, cmdline_path, prefix
+from piimage.plan import plan
 
 STAGED = (
     "[all]\nos_prefix=current/\nkernel=vmlinuz\n[tryboot]\nos_prefix=new/\n[pi4]\narm_boost=1\n"

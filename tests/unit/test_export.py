@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft7Validator
 
-from piimage import resolve, state
+from piimage import resolve
 from piimage.cli.main import main
 from piimage.export import drawing, picture
 from piimage.export.files import FORMATS, Export
 from piimage.progress import Quiet
+from piimage.state import state
 
 HERE = Path(__file__).parent
 SAMPLE = HERE.parents[1] / "cluster.yaml"

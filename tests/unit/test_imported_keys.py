@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piimage import imported_keys, keys, state
 from piimage.cluster import KeyRef
 from piimage.errors import ConfigError, FetchError, StateError
 from piimage.progress import Quiet
+from piimage.state import imported_keys, keys, state
 
 ED = " ".join(keys.generate("x")[1].split()[:2])
 OTHER = " ".join(keys.generate("y")[1].split()[:2])

@@ -17,11 +17,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from piimage import starter, surroundings
 from piimage.cli.main import main
 from piimage.errors import ConfigError, PiimageError
+from piimage.init import starter, surroundings
+from piimage.init.starter import AccessPoint, Answers
 from piimage.resolve import load
-from piimage.starter import AccessPoint, Answers
 
 #: Of a laptop: Wi-Fi, Docker, and a VPN with a table of its own and half of everything as its way.
 ROUTES = """\

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from piimage import keys
+from piimage.state import keys
 
 NAMES = ("10.0.0.1", "node0")
 

@@ -11,13 +11,13 @@ import phony_facts as phony
 import pytest
 from typer.testing import CliRunner
 
-from piimage import plan, recipe
 from piimage.cli.main import app
 from piimage.cluster import Overlay, OverlayFile
 from piimage.components import overlays, slots
 from piimage.delta import Absent, ClashError, Directory, File, Slot, Symlink
 from piimage.errors import ConfigError, ExitCode, UnsupportedError
-from piimage.overlay_tests import run as run_tests
+from piimage.plan import plan, recipe
+from piimage.plan.overlay_tests import run as run_tests
 from piimage.spec.overlays import Rack
 from piimage.spec.templates import TemplateFailedError, render
 

@@ -7,10 +7,10 @@ import phony_facts as phony
 import pytest
 import yaml
 
-from piimage import plan
 from piimage.components import slots
 from piimage.delta import Slot
 from piimage.errors import PiimageError
+from piimage.plan import plan
 
 VARIANT_ID = "f" * 64
 

@@ -11,10 +11,10 @@ import phony_facts as phony
 import yaml
 from hypothesis import HealthCheck, given, settings
 
-from piimage import plan
 from piimage.components import slots
 from piimage.components.unit_text import unit_name
 from piimage.delta import Directory, File
+from piimage.plan import plan
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import strategies

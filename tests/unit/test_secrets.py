@@ -8,11 +8,11 @@ from dataclasses import replace
 import phony_facts
 import pytest
 
-from piimage import secrets
 from piimage.cluster import KeyRef, SecretRef, Wifi
 from piimage.errors import ConfigError
-from piimage.imported_keys import Pin
-from piimage.secrets import authorized_keys, password_hashes, reveal, wifi_psk
+from piimage.state import secrets
+from piimage.state.imported_keys import Pin
+from piimage.state.secrets import authorized_keys, password_hashes, reveal, wifi_psk
 
 SECRET = "hunter2 and some more"
 SHA512 = "$6$rounds=5000$saltsalt$" + "a" * 86

@@ -15,7 +15,7 @@ from piimage.bases.facts_reader import read_facts
 from piimage.disk import ext4, fat
 from piimage.disk.slots import Patch, SlotError, apply_patches, locate
 from piimage.errors import ImageError
-from piimage.plan import StampPlan
+from piimage.plan.plan import StampPlan
 from piimage.stamping import NodeStamp, disk_id, read_stamp, stamp, write_stamp
 from piimage.variant import Variant
 

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from piimage import keys, state
 from piimage.cluster import SecretRef
 from piimage.disk.atomic import write_errors
 from piimage.errors import ConfigError, StateError, WriteFailedError
+from piimage.state import keys, state
 
 ENV = {"PI_WIFI_PSK": "correct horse battery"}
 
@@ -287,7 +287,7 @@ def test_two_builds_at_once_make_one_state(cluster, tmp_path):
     script = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from dataclasses import replace; from pathlib import Path; import phony_facts\n"
-        "from piimage import state\n"
+        "from piimage.state import state\n"
         "cluster = replace(phony_facts.cluster(count=12), source=Path(sys.argv[1]))\n"
         "made = state.open_state(cluster).secrets(cluster, {'PI_WIFI_PSK': 'correct horse'})\n"
         "print(sorted((n, k.private, k.certificate) for n, k in made.host_keys.items()), made.ca_public)\n"

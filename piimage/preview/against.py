@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from piimage.plan_record import Record
+    from piimage.preview.record import Record
 
 _FATE = ("kind", "mode", "uid", "gid", "sha256")
 

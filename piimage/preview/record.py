@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from piimage.diffs import diff
+from piimage.plan.diffs import diff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from piimage.changes import Change
     from piimage.facts import Facts, FileFact
-    from piimage.preview import Preview, VariantPreview
+    from piimage.plan.changes import Change
+    from piimage.preview.preview import Preview, VariantPreview
 
 VERSION = 1
 Record: TypeAlias = dict[str, Any]

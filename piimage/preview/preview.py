@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage import plan
 from piimage.bases import looked_up
-from piimage.changes import Change, changes
 from piimage.components import mpi
 from piimage.components.stand_ins import stand_ins
 from piimage.delta import Delta, File
+from piimage.plan import plan
+from piimage.plan.changes import Change, changes
 from piimage.variant import variant_id
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node, Role
     from piimage.components.contribution import Secrets
     from piimage.facts import Facts
-    from piimage.plan import StampPlan, VariantPlan
+    from piimage.plan.plan import StampPlan, VariantPlan
 
 #: Stands for what is only known once everything else is.
 BUILD = "<build>"

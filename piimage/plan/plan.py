@@ -18,7 +18,7 @@ from piimage.delta import Absent, Delta, Directory
 from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import PiimageError, UnsupportedError
 from piimage.label import CardLabel
-from piimage.recipe import COMPONENTS, packages_of
+from piimage.plan.recipe import COMPONENTS, packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

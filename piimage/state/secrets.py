@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from piimage.cluster import Cluster, SecretRef
-    from piimage.imported_keys import Pin
+    from piimage.state.imported_keys import Pin
 
 _HEX_PSK = re.compile(r"[0-9a-fA-F]{64}")
 #: Rounds of sha512crypt for passwords given in clear: about 0.1 s on a laptop, the same on a board at login.

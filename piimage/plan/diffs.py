@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from piimage.changes import Change
     from piimage.facts import FileFact
+    from piimage.plan.changes import Change
 
 MASK = "***"
 #: name, hash, rest: shadow(5) and gshadow(5).

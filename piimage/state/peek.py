@@ -6,8 +6,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from piimage.errors import ConfigError, StateError
-from piimage.state import State, location
-from piimage.state_directory import check_private
+from piimage.state.directory import check_private
+from piimage.state.state import State, location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

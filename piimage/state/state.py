@@ -20,22 +20,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from piimage import cards, imported_keys, keys, state_archive
 from piimage.components.contribution import HostKey, Secrets
 from piimage.disk.atomic import replacing, write_bytes, write_errors
 from piimage.errors import StateError
 from piimage.progress import Quiet
-from piimage.secrets import authorized_keys, password_hashes, wifi_psk
-from piimage.state_directory import ThereAlreadyError, check_private, draft, locked
+from piimage.state import archive, cards, imported_keys, keys
+from piimage.state.directory import ThereAlreadyError, check_private, draft, locked
+from piimage.state.secrets import authorized_keys, password_hashes, wifi_psk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from piimage.cards import CardRecord
     from piimage.cluster import Cluster
-    from piimage.imported_keys import Pin
     from piimage.progress import Progress
+    from piimage.state.cards import CardRecord
+    from piimage.state.imported_keys import Pin
 
 VERSION = 1
 #: What every state has; the rest is made where it is missing.
@@ -270,13 +270,13 @@ def export(cluster: Cluster, target: Path) -> None:
             f"there is a file `{target}` already", hint="choose another name; nothing was changed"
         )
     with locked(state.path), replacing(target, mode=0o600) as partial:
-        state_archive.write(state.path, partial)
+        archive.write(state.path, partial)
 
 
 def import_(cluster: Cluster, source: Path) -> State:
     """Unpack an exported state beside cluster.yaml; raises `StateError` if one is there or the file is not one."""
     path = location(cluster.source)
-    contents = state_archive.read(source)
+    contents = archive.read(source)
     with draft(path) as place:
         state = State(place)
         for name, content in contents.items():

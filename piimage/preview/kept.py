@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from piimage.disk.atomic import write_bytes
 from piimage.errors import PiimageError
-from piimage.plan_record import VERSION, record
-from piimage.preview import preview
+from piimage.preview.preview import preview
+from piimage.preview.record import VERSION, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from piimage.bake.session import Packages
     from piimage.cluster import Cluster, Node
-    from piimage.plan_record import Record
+    from piimage.preview.record import Record
 
 NAME = "plan.json"
 

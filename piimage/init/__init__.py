@@ -1,0 +1,1 @@
+"""A first cluster.yaml, and what the desk has already for it."""

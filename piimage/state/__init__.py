@@ -1,0 +1,1 @@
+"""What a cluster is beyond its cluster.yaml: keys, passwords, cards."""
