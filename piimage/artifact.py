@@ -22,7 +22,8 @@ from piimage.disk.atomic import (
     write_bytes,
     write_errors,
 )
-from piimage.disk.bmap import bmap_document
+from piimage.disk.bmap import bmap_document, mapped_ranges
+from piimage.disk.framing import pack
 from piimage.disk.slots import Patch, apply_patches
 from piimage.disk.sparse import allocated_bytes, copy_sparse, hash_file
 from piimage.errors import ToolFailedError
@@ -41,7 +42,6 @@ FORMATS: tuple[str, ...] = get_args(Format)
 PRIVATE = 0o600
 _COMPRESSORS = {
     "img.xz": ("xz", "-T0", "-3", "-c"),
-    "img.zst": ("zstd", "-T0", "-q", "-c"),
 }
 
 
@@ -82,7 +82,7 @@ def publish(
             if fmt == "img":
                 raw.replace(partial)
             else:
-                _encode(raw, partial, fmt, progress)
+                _encode(raw, partial, fmt, table, progress)
             digest = hash_file(partial, progress=progress)
             checksums.unlink(missing_ok=True)
     write_bytes(bmap, document, mode=mode)
@@ -132,9 +132,14 @@ def _scratch_copy(
             partial.unlink(missing_ok=True)
 
 
-def _encode(raw: Path, target: Path, fmt: Format, progress: Progress) -> None:
+def _encode(
+    raw: Path, target: Path, fmt: Format, table: PartitionTable | None, progress: Progress
+) -> None:
     """Write `raw` in another format to `target`."""
-    with progress.step(f"compressing to {fmt}"):
+    with progress.step(f"compressing to {fmt}") as task:
+        if fmt == "img.zst":
+            pack(raw, target, mapped_ranges(raw, table), task)
+            return
         try:
             if fmt == "qcow2":
                 names = (raw.absolute(), target.absolute())

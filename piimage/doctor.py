@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TOOLS = {
     "make a base": ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "zstd", "setpriv", "unshare"),
     "pull a base": ("gpg", "gpgv", "zstd"),
-    "build": ("e2fsck", "fsck.fat", "mcopy", "qemu-img", "xz", "zstd"),
+    "build": ("e2fsck", "fsck.fat", "mcopy", "qemu-img", "xz"),
     "bake": ("apt-get", "apt-cache", "apt-config", "dpkg-deb", "resize2fs"),
     "boot": (PROGRAM, "qemu-img", "setpriv", "ssh"),
     "flash": ("blkid", "sfdisk", "umount", "zstd"),

@@ -20,6 +20,7 @@ from piimage.progress import Progress, Quiet
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from piimage.disk.window import Image
     from piimage.facts import Partition, PartitionTable
 
 BLOCK = 4096
@@ -27,7 +28,9 @@ _EXTENDED = ("05", "0f", "85")
 _CHUNK = 1 << 20
 
 
-def mapped_ranges(image: Path, table: PartitionTable | None = None) -> list[tuple[int, int]]:
+def mapped_ranges(
+    image: Path | Image, table: PartitionTable | None = None
+) -> list[tuple[int, int]]:
     """`(offset, length)` in bytes that a card needs: table, boot gap, and all that is allocated.
 
     A partition whose file system we cannot read the allocation of (swap, xfs, none) counts whole.
@@ -77,7 +80,7 @@ def bmap_document(
     return _xml(size, mapped, lines)
 
 
-def _partition_ranges(image: Path, partition: Partition) -> list[tuple[int, int]]:
+def _partition_ranges(image: Path | Image, partition: Partition) -> list[tuple[int, int]]:
     if partition.type in _EXTENDED:
         return []
     kind = partition.filesystem.type if partition.filesystem else ""

@@ -22,7 +22,7 @@ from piimage.run import failure, run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from piimage.disk.window import Window
+    from piimage.disk.window import Image, Window
 
 _ROOT = 2
 _MAX_HOPS = 40  # symbolic links on one path, as in the kernel
@@ -235,7 +235,7 @@ class Ext4:
 
 
 @contextmanager
-def open_ext4(image: Path, offset: int) -> Iterator[Ext4]:
+def open_ext4(image: Path | Image, offset: int) -> Iterator[Ext4]:
     """Open the ext2/3/4 file system at byte `offset`; raises `ImageError` if there is none."""
     with window(image, offset) as source:
         yield Ext4(source)
@@ -263,7 +263,7 @@ def extents(image: Path, offset: int, path: str) -> list[tuple[int, int, int]]:
         return ext4.extents(path)
 
 
-def allocated(image: Path, offset: int) -> list[tuple[int, int]]:
+def allocated(image: Path | Image, offset: int) -> list[tuple[int, int]]:
     """`Ext4.allocated` of the file system at `offset`."""
     with open_ext4(image, offset) as ext4:
         return ext4.allocated()

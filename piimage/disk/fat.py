@@ -23,6 +23,8 @@ from piimage.run import run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from piimage.disk.window import Image
+
 #: Files over this size are left out by `read_files` unless it is told otherwise.
 DEFAULT_LIMIT = 64 << 20
 #: The date of files that we write, so that equal input gives equal sectors: 2020-01-01.
@@ -33,7 +35,7 @@ _FORBIDDEN = frozenset('"*:<>?\\|') | {chr(code) for code in range(32)} | {"\x7f
 
 
 @contextmanager
-def open_fat(image: Path, offset: int, patches: Sequence[Patch] = ()) -> Iterator[Fat]:
+def open_fat(image: Path | Image, offset: int, patches: Sequence[Patch] = ()) -> Iterator[Fat]:
     """Open the FAT at byte `offset` of `image`, as it is or as `patches` would make it.
 
     Raises `ImageError` if there is none.
@@ -70,7 +72,7 @@ def read_files(
     return found
 
 
-def allocated(image: Path, offset: int) -> list[tuple[int, int]]:
+def allocated(image: Path | Image, offset: int) -> list[tuple[int, int]]:
     """`(image offset, length)` in bytes of all that is in use: boot area, FATs, clusters."""
     with open_fat(image, offset) as fat:
         return [(offset + start, length) for start, length in fat.allocated()]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from piimage.disk.window import Image
+
 SECTOR = 512
 _ENTRIES, _DISK_ID = 446, 440
 _EXTENDED = (0x05, 0x0F, 0x85)
@@ -49,7 +51,7 @@ class _Entry:
     count: int
 
 
-def read_table(path: Path) -> PartitionTable:
+def read_table(path: Path | Image) -> PartitionTable:
     """Read the MBR and probe each partition's file system.
 
     An extended partition is listed too (type `05`, `0f` or `85`, no file system); logical ones are
@@ -107,7 +109,7 @@ def _refuse_foreign(head: bytes, name: str) -> None:
             raise ImageError(f"no partition table: `{name}` is one {kind} file system")
 
 
-def table_sectors(path: Path) -> list[tuple[int, int]]:
+def table_sectors(path: Path | Image) -> list[tuple[int, int]]:
     """`(offset, length)` in bytes of every sector that is part of the table: MBR and EBRs."""
     with window(path) as source:
         places = {entry.place // SECTOR for entry in _numbered(source).values()}
@@ -203,7 +205,7 @@ def _entries(source: Window, sector: int) -> list[_Entry]:
     ]
 
 
-def _partition(path: Path, source: Window, number: int, entry: _Entry) -> Partition:
+def _partition(path: Path | Image, source: Window, number: int, entry: _Entry) -> Partition:
     start, size = entry.start * SECTOR, entry.count * SECTOR
     if not entry.start or not entry.count:
         raise ImageError(f"partition {number} of `{path.name}` is empty or begins at sector 0")

@@ -5,15 +5,65 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
     from piimage.disk.slots import Patch
+
+
+class Content(Protocol):
+    """The bytes of an open image; several threads may read them."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes from byte `offset` on, b"" at the end only."""
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fill `view`, or its beginning, from byte `offset` on; how many bytes, 0 at the end only."""
+
+    def proves(self, view: memoryview, offset: int) -> bool:
+        """Whether `view` is what lies from byte `offset` on, without reading that; False says nothing."""
+
+
+class Image(Protocol):
+    """An image that is no plain file."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def identity(self) -> str:
+        """What tells it apart from other images."""
+
+    def opened(self) -> AbstractContextManager[Content]:
+        """Its content, for as long as the block runs; raises `ImageError` if it cannot be read."""
+
+
+class _File:
+    """The content of a raw image."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.size = os.lseek(fd, 0, os.SEEK_END)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        return os.preadv(self._fd, [view], offset)
+
+    def proves(self, view: memoryview, offset: int) -> bool:  # noqa: ARG002 -- the protocol's shape
+        return False
 
 
 class Window:
@@ -22,12 +72,14 @@ class Window:
     `patches` (offsets in the image) are seen as if they were written.
     """
 
-    def __init__(self, fd: int, start: int, name: str, patches: Sequence[Patch] = ()) -> None:
-        self._fd = fd
+    def __init__(
+        self, content: Content, start: int, name: str, patches: Sequence[Patch] = ()
+    ) -> None:
+        self._content = content
         self.start = start
         self.name = name
         self._patches = patches
-        self.size = max(0, os.lseek(fd, 0, os.SEEK_END) - start)
+        self.size = max(0, content.size - start)
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes; raises `ImageError` when they are not all inside the image."""
@@ -39,7 +91,7 @@ class Window:
         place = self.start + offset
         parts = []
         while length:
-            part = os.pread(self._fd, length, self.start + offset)
+            part = self._content.pread(length, self.start + offset)
             if not part:
                 raise ImageError(f"`{self.name}` became shorter while it was being read")
             parts.append(part)
@@ -65,8 +117,12 @@ class Window:
 
 
 @contextmanager
-def window(image: Path, start: int = 0, patches: Sequence[Patch] = ()) -> Iterator[Window]:
-    """Open `image` for reading from byte `start` on; raises `ImageError` if it cannot be opened."""
+def opened(image: Path | Image) -> Iterator[Content]:
+    """The content of an image; raises `ImageError` if it cannot be opened."""
+    if not isinstance(image, Path):
+        with image.opened() as content:
+            yield content
+        return
     try:
         fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -74,9 +130,16 @@ def window(image: Path, start: int = 0, patches: Sequence[Patch] = ()) -> Iterat
             f"cannot read `{image}`: {(error.strerror or str(error)).lower()}"
         ) from error
     try:
-        yield Window(fd, start, image.name, patches)
+        yield _File(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def window(image: Path | Image, start: int = 0, patches: Sequence[Patch] = ()) -> Iterator[Window]:
+    """Open `image` for reading from byte `start` on; raises `ImageError` if it cannot be opened."""
+    with opened(image) as content:
+        yield Window(content, start, image.name, patches)
 
 
 def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -124,18 +124,18 @@ def test_checksums_are_there_only_with_all_that_they_list(small_master, tmp_path
 
 
 def test_a_full_compressor_is_a_write_error(small_master, tmp_path, monkeypatch):
-    fake = tmp_path / "bin" / "zstd"
+    fake = tmp_path / "bin" / "xz"
     fake.parent.mkdir()
     fake.write_text(
-        "#!/bin/sh\necho 'zstd: error 70 : Write error : No space left on device' >&2\nexit 1\n"
+        "#!/bin/sh\necho 'xz: (stdout): Write error: No space left on device' >&2\nexit 1\n"
     )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
 
     with pytest.raises(
-        WriteFailedError, match=r"node3\.img\.zst`: no space left on device \(.* needed"
+        WriteFailedError, match=r"node3\.img\.xz`: no space left on device \(.* needed"
     ):
-        publish(small_master, tmp_path / "dist", "node3", fmt="img.zst")
+        publish(small_master, tmp_path / "dist", "node3", fmt="img.xz")
 
     assert list((tmp_path / "dist").iterdir()) == []
 

@@ -171,7 +171,6 @@ def test_an_output_that_is_a_file(piimage, home):
         ("mcopy", ["--all"]),
         ("e2fsck", ["--node", "1"]),
         ("xz", ["--node", "1", "--format", "img.xz"]),
-        ("zstd", ["--all", "--format", "img.zst"]),
         ("qemu-img", ["--node", "1", "--format", "qcow2"]),
     ],
 )
