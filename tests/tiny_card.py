@@ -21,27 +21,27 @@ SIZE = ROOT + ROOT_SIZE
 SLOT, ZEROS = "/slot", "/zeros"
 
 
-def make_tiny(path: Path) -> Path:
-    """Make the image at `path`: a slot, a file of data, and a file whose zeros are a hole of the image."""
+def make_tiny(path: Path, root_size: int = ROOT_SIZE, data: int = 600_000) -> Path:
+    """Make the image at `path`: a slot, a file of `data` bytes, and a file whose zeros are a hole of the image."""
     entries = b"".join(
         bytes([0, 0xFE, 0xFF, 0xFF, kind, 0xFE, 0xFF, 0xFF])
         + (start // 512).to_bytes(4, "little")
         + (size // 512).to_bytes(4, "little")
-        for kind, start, size in ((0x0C, BOOT, BOOT_SIZE), (0x83, ROOT, ROOT_SIZE))
+        for kind, start, size in ((0x0C, BOOT, BOOT_SIZE), (0x83, ROOT, root_size))
     )
     with path.open("wb") as file:
         file.write((bytes(446) + entries).ljust(510, b"\0") + b"\x55\xaa")
-        file.truncate(SIZE)
+        file.truncate(ROOT + root_size)
     tree = path.with_suffix(".tree")
     tree.mkdir()
     (tree / "slot").write_bytes(b"\n" * 16384)
     (tree / "zeros").write_bytes(b"z" * 300_000)
-    (tree / "data").write_bytes(os.urandom(600_000))
+    (tree / "data").write_bytes(os.urandom(data))
     offset = ["--offset", str(BOOT // 512)]
     _tool("mkfs.vfat", "-F", "12", "-n", "bootfs", *offset, str(path), str(BOOT_SIZE >> 10))
     options = f"offset={ROOT},root_owner=0:0"
     _tool("mke2fs", "-F", "-q", "-t", "ext4", "-O", "^has_journal", "-L", "rootfs", "-E", options,
-          "-d", str(tree), str(path), f"{ROOT_SIZE >> 10}k")  # fmt: skip
+          "-d", str(tree), str(path), f"{root_size >> 10}k")  # fmt: skip
     with path.open("r+b") as file:
         for _, where, length in ext4.extents(path, ROOT, ZEROS):
             file.seek(where)

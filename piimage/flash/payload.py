@@ -7,23 +7,24 @@ nothing: an allocated block of zeros is a hole after many a copy, and a card kee
 from __future__ import annotations
 
 import hashlib
-import os
 from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.disk import fat
 from piimage.disk.bmap import mapped_ranges
 from piimage.disk.table import read_table
+from piimage.disk.window import opened
 from piimage.errors import ImageError
 from piimage.flash.ranges import Range, pieces, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from piimage.disk.slots import Patch
+    from piimage.disk.window import Content, Image
     from piimage.facts import PartitionTable
 
 BLOCK = 4096
@@ -41,7 +42,7 @@ class Payload:
     them, their map, their patches and samples of the image.
     """
 
-    image: Path
+    image: Path | Image
     size: int
     table: PartitionTable
     patches: tuple[Patch, ...] = field(repr=False)
@@ -67,22 +68,15 @@ class Payload:
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """Open the image; raises `ImageError` if that fails. Several threads may read through one reader."""
-        try:
-            fd = os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            words = (error.strerror or str(error)).lower()
-            raise ImageError(f"cannot read `{self.image}`: {words}") from error
-        try:
-            yield Reader(fd, self)
-        finally:
-            os.close(fd)
+        with opened(self.image) as content:
+            yield Reader(content, self)
 
 
 class Reader:
     """Reads a payload: the image's bytes with the patches over them, zeros behind its end."""
 
-    def __init__(self, fd: int, payload: Payload) -> None:
-        self._fd, self._name, self._size = fd, payload.image.name, payload.size
+    def __init__(self, content: Content, payload: Payload) -> None:
+        self._content, self._name, self._size = content, payload.image.name, payload.size
         self._patches = sorted(payload.patches, key=lambda patch: patch.offset)
         self._ends = [patch.offset + len(patch.data) for patch in self._patches]
 
@@ -93,7 +87,7 @@ class Reader:
         done = 0
         try:
             while done < inside:
-                count = os.preadv(self._fd, [view[done:inside]], offset + done)
+                count = self._content.read_into(view[done:inside], offset + done)
                 if not count:
                     raise ImageError(f"`{self._name}` became shorter while it was being read")
                 done += count
@@ -101,25 +95,34 @@ class Reader:
             words = (error.strerror or str(error)).lower()
             raise ImageError(f"cannot read `{self._name}`: {words}") from error
         view[inside:] = bytes(len(view) - inside)
-        # Patches do not overlap, so their ends are in order too.
-        for patch in self._patches[bisect_left(self._ends, offset + 1) :]:
-            if patch.offset >= end:
-                break
+        for patch in self._touching(offset, end):
             first, last = max(offset, patch.offset), min(end, patch.offset + len(patch.data))
             view[first - offset : last - offset] = patch.data[
                 first - patch.offset : last - patch.offset
             ]
 
+    def proves(self, offset: int, view: memoryview) -> bool:
+        """Whether `view` is known to be what belongs at byte `offset`, without reading that; False says nothing."""
+        patched = next(self._touching(offset, offset + len(view)), None)
+        return patched is None and self._content.proves(view, offset)
+
+    def _touching(self, start: int, end: int) -> Iterator[Patch]:
+        # Patches do not overlap, so their ends are in order too.
+        for patch in self._patches[bisect_left(self._ends, start + 1) :]:
+            if patch.offset >= end:
+                return
+            yield patch
+
 
 def open_payload(
-    image: Path,
+    image: Path | Image,
     patches: Sequence[Patch] = (),
     *,
     also: Sequence[Range] = (),
     full: bool = False,
     identity: str = "",
 ) -> Payload:
-    """The payload of a raw image; `also` are further ranges to write, `full` means every byte.
+    """The payload of an image; `also` are further ranges to write, `full` means every byte.
 
     `identity` goes into the fingerprint: what is known to tell this image from others like it, such as a build's id.
 
@@ -144,7 +147,7 @@ def open_payload(
     )
 
 
-def _needed(image: Path, table: PartitionTable, patches: Sequence[Patch]) -> list[Range]:
+def _needed(image: Path | Image, table: PartitionTable, patches: Sequence[Patch]) -> list[Range]:
     """What the image has in use, and what it has in use once the patches are in: a stamp adds files to the FAT."""
     ranges = mapped_ranges(image, table)
     ranges += [(patch.offset, len(patch.data)) for patch in patches]
@@ -158,14 +161,17 @@ def _needed(image: Path, table: PartitionTable, patches: Sequence[Patch]) -> lis
 
 
 def _fingerprint(
-    image: Path, identity: str, patches: Sequence[Patch], needed: Sequence[Range]
+    image: Path | Image, identity: str, patches: Sequence[Patch], needed: Sequence[Range]
 ) -> str:
     hasher = hashlib.sha256(repr((identity, needed)).encode())
     for patch in patches:
         hasher.update(b"%d %d\n" % (patch.offset, len(patch.data)))
         hasher.update(patch.data)
+    if not isinstance(image, Path):
+        hasher.update(image.identity.encode())
+        return hasher.hexdigest()
     blocks = [start for start, _ in pieces(needed, 16 * BLOCK)]
-    with image.open("rb", buffering=0) as file:
+    with opened(image) as content:
         for start in blocks[:: max(1, len(blocks) // _SAMPLES)]:
-            hasher.update(os.pread(file.fileno(), BLOCK, start))
+            hasher.update(content.pread(BLOCK, start))
     return hasher.hexdigest()

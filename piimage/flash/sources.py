@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from piimage.disk.bmap import mapped_ranges
 from piimage.disk.intake import import_image
 from piimage.disk.sparse import hash_file
 from piimage.disk.streams import image_format
+from piimage.disk.unframed import Framed, open_framed
 from piimage.errors import ImageError, PiimageError, VerifyError
 from piimage.flash.bmap_file import Bmap, beside
 from piimage.flash.payload import open_payload
+from piimage.flash.ranges import without
 from piimage.progress import Progress, Quiet
 from piimage.stamping import read_stamp
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piimage.bases.cache import Cache
+    from piimage.disk.window import Image
     from piimage.flash.payload import Payload
 
 _FORMATS = ("img", "img.zst", "img.xz", "qcow2")
@@ -45,13 +49,14 @@ class Source:
 
 
 class Sources:
-    """Opens sources; images that are packed are unpacked once, into a scratch directory of the cache."""
+    """Opens sources; images packed otherwise than by a build are unpacked once, into a scratch directory."""
 
     def __init__(
         self, scratch: Path, *, full: bool = False, progress: Progress | None = None
     ) -> None:
         self._scratch, self._full, self._progress = scratch, full, progress or Quiet()
         self._raw: dict[Path, Path] = {}
+        self._framed: dict[Path, Framed | None] = {}
         self._proofs: dict[Path, Callable[[], None]] = {}
         self._hashing = ThreadPoolExecutor(1, "source")
 
@@ -78,23 +83,28 @@ class Sources:
         identity = f"{variant} {build}"
         if kind == "stamp":
             stamp = read_stamp(files[0])
-            payload = open_payload(files[1], stamp.patches, full=self._full, identity=identity)
+            variant_image = self._in_frames(files[1]) or files[1]
+            payload = open_payload(variant_image, stamp.patches, full=self._full, identity=identity)
             sums = {
                 str(v.get("image")): str(v.get("sha256")) for v in manifest["variants"].values()
             }
             proof = self._proof(files[1], sums.get(str(files[1].relative_to(directory))))
         else:
             digest = _listed(directory / f"{node}.sha256", files[0].name)
-            raw, proof = self._unpacked(files[0], digest)
-            payload = open_payload(raw, full=self._full, identity=identity)
+            image, proof = self._opened(files[0], digest)
+            payload = open_payload(image, full=self._full, identity=identity)
         return Source(title, payload, files, node, build, variant, proof)
 
     def of_file(self, path: Path) -> Source:
         """An image file, raw or packed, with its bmap if that lies beside it.
 
         The bmap only adds to what is written, and its checksums are held against the image: it may come from
-        holes, which say nothing about what a file system has in use.
+        holes, which say nothing about what a file system has in use. An image in frames has all that a bmap
+        says in itself, and takes none.
         """
+        framed = self._in_frames(path)
+        if framed is not None:
+            return Source(path.name, open_payload(framed, full=self._full), (path,))
         raw, _ = self._unpacked(path, None)
         bmap = beside(path)
         payload = open_payload(raw, also=bmap.ranges if bmap else (), full=self._full)
@@ -105,6 +115,19 @@ class Sources:
             )
         proof = self._checked(raw, bmap) if bmap else lambda: None
         return Source(path.name, payload, (path,), proof=proof)
+
+    def _opened(self, path: Path, digest: str | None) -> tuple[Path | Image, Callable[[], None]]:
+        framed = self._in_frames(path)
+        if framed is not None:
+            return framed, self._proof(path, digest)
+        return self._unpacked(path, digest)
+
+    def _in_frames(self, path: Path) -> Framed | None:
+        """The image, if this file holds one in frames, opened once for all its cards."""
+        if path not in self._framed:
+            framed = open_framed(path) if path.is_file() else None
+            self._framed[path] = framed and _complete(framed)
+        return self._framed[path]
 
     def _unpacked(self, path: Path, digest: str | None) -> tuple[Path, Callable[[], None]]:
         """The raw image, and its proof: what is packed is checked before it is unpacked."""
@@ -150,6 +173,17 @@ def open_sources(
             yield sources
         finally:
             sources.close()
+
+
+def _complete(framed: Framed) -> Framed:
+    """The image, if its index names all that its file systems have in use; raises `ImageError` if not."""
+    missing = without(mapped_ranges(framed), framed.layout.mapped)
+    if missing:
+        raise ImageError(
+            f"the index of `{framed.name}` leaves out what its file systems have in use, from byte {missing[0][0]} on",
+            hint="it was made for another image: unpack it with `zstd -d`, and flash that",
+        )
+    return framed
 
 
 def _manifest(directory: Path) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from tiny_card import BOOT, MIB, ROOT, SIZE, make_tiny, tiny_patches
 from piimage import artifact
 from piimage.bases.cache import Cache
 from piimage.disk.bmap import mapped_ranges
+from piimage.disk.framed import CHUNK, read_layout, trailer
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse, hash_file
 from piimage.errors import WriteFailedError
@@ -285,6 +286,92 @@ def test_a_card_that_is_pulled(card, write, phase, fault):
     seen = [event["phase"] for event in events if event["event"] == "phase"]
     assert seen[-1] == {"flush": "write"}.get(phase, phase)
     assert is_plainly_empty(card)
+
+
+@pytest.fixture(scope="module")
+def framed(tmp_path_factory):
+    """An image in frames as a build publishes it, and the raw one."""
+    home = tmp_path_factory.mktemp("framed")
+    raw = make_tiny(home / "raw.img", root_size=CARD - ROOT, data=8 * MIB)
+    return artifact.publish(raw, home, "node3", fmt="img.zst").image, raw
+
+
+def broken(framed, tmp_path, change):
+    """A copy of the image in frames after `change(its bytes, its layout)`."""
+    path = tmp_path / "broken.img.zst"
+    path.write_bytes(change(bytearray(framed.read_bytes()), read_layout(framed)))
+    return path
+
+
+def test_an_image_in_frames_becomes_a_card(card, framed):
+    packed, raw = framed
+
+    code, events, said = flash(card, "--image", packed)
+
+    assert (code, events[-1]["event"]) == (0, "done"), said
+    found, wanted = card.content(), raw.read_bytes()
+    for start, length in mapped_ranges(raw):
+        assert found[start : start + length] == wanted[start : start + length], f"at byte {start}"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_flipped_bit_in_a_frame_never_reaches_a_card(card, framed, tmp_path, number):
+    def flip(content, layout):
+        start, length = layout.frames[number]
+        content[start + length // 2] ^= 1
+        return content
+
+    before = card.content()
+    code, events, said = flash(card, "--image", broken(framed[0], tmp_path, flip))
+
+    assert code == 4, said
+    first = number * CHUNK
+    assert f"byte {first} to {first + CHUNK} of the image in it are not what was packed" in said
+    after = card.content()
+    if number:
+        assert events[-1]["event"] == "failed"
+        assert not any(after[:4096])
+        wanted = framed[1].read_bytes()[first : first + CHUNK]
+        assert not any(
+            after[first + at : first + at + 4096] == wanted[at : at + 4096]
+            for at in range(0, CHUNK, 4096)
+            if any(wanted[at : at + 4096])
+        )
+    else:  # the file systems are read before anything is written
+        assert after == before
+
+
+def test_an_image_in_frames_that_is_cut_short_is_refused(card, framed, tmp_path):
+    before = card.content()
+    for keep in (0.3, 0.9, 0.999):
+        path = broken(framed[0], tmp_path, lambda c, _: c[: int(len(c) * keep)])  # noqa: B023 -- used at once
+
+        code, _, said = flash(card, "--image", path)
+
+        assert code == 1, said
+        assert "truncated or damaged" in said
+        assert card.content() == before
+
+
+def test_a_wrong_index_is_refused(card, framed, cluster, tmp_path):
+    """One with a wrong bit, and one of another image."""
+    before = card.content()
+
+    def spoiled(content, layout):
+        content[sum(layout.frames[-1]) + 100] ^= 1
+        return content
+
+    def foreign(content, layout):
+        frames = content[: sum(layout.frames[-1])]
+        lengths = [length for _, length in layout.frames]
+        return frames + trailer(layout.size, lengths, layout.digests, layout.data[:1], ())
+
+    for change, words in ((spoiled, "its index is not what was written"), (foreign, "leaves out")):
+        code, _, said = flash(card, "--image", broken(framed[0], tmp_path, change))
+
+        assert code == 1, said
+        assert words in said
+        assert card.content() == before
 
 
 def test_a_card_that_hangs_for_a_while_is_waited_for(card, cluster, write):

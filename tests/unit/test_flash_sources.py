@@ -8,20 +8,26 @@ import lzma
 import os
 import subprocess
 import zipfile
+from threading import Event
 
 import pytest
-from tiny_card import ROOT, SIZE, dirty_card, tiny_patches
+from tiny_card import MIB, ROOT, SIZE, dirty_card, make_tiny, tiny_patches
 
 from piimage import artifact
 from piimage.bases.cache import Cache
-from piimage.disk.bmap import write_bmap
+from piimage.disk.bmap import mapped_ranges, write_bmap
+from piimage.disk.framed import CHUNK, read_layout
+from piimage.disk.framing import pack as pack_in_frames
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse, hash_file
 from piimage.errors import ImageError, PiimageError, VerifyError
 from piimage.flash.bmap_file import read_bmap
-from piimage.flash.payload import BLOCK
+from piimage.flash.journal import read_journal
+from piimage.flash.payload import BLOCK, open_payload
+from piimage.flash.ranges import amount, pieces
 from piimage.flash.sources import open_sources
 from piimage.flash.writer import write_card
+from piimage.progress import Quiet
 from piimage.stamping import NodeStamp, write_stamp
 
 
@@ -64,12 +70,12 @@ def sources(tmp_path):
         yield found
 
 
-def assert_makes(source, whole, tmp_path):
+def assert_makes(source, whole, tmp_path, size=SIZE):
     """What the source writes to a dirty card is what it needs of the whole image."""
-    card = dirty_card(tmp_path / "card", SIZE)
+    card = dirty_card(tmp_path / "card", size)
     fd = os.open(card, os.O_RDWR)
     try:
-        write_card(fd, SIZE, source.payload, title=source.title, proof=source.proof, delays=())
+        write_card(fd, size, source.payload, title=source.title, proof=source.proof, delays=())
     finally:
         os.close(fd)
     one, other = card.read_bytes(), whole.read_bytes()
@@ -216,3 +222,156 @@ def test_a_damaged_bmap_is_refused(tmp_path, whole):
 
     with pytest.raises(ImageError, match="its own checksum is wrong"):
         read_bmap(path)
+
+
+@pytest.fixture(scope="session")
+def larger(tmp_path_factory):
+    """An image of some frames, most of them wholly in use."""
+    home = tmp_path_factory.mktemp("larger")
+    return make_tiny(home / "larger.img", root_size=50 * MIB, data=24 * MIB)
+
+
+@pytest.fixture
+def framed(larger, tmp_path):
+    return pack_framed(larger, tmp_path / "larger.img.zst")
+
+
+def pack_framed(image, target, mapped=None):
+    with Quiet().step("packing") as task:
+        pack_in_frames(image, target, mapped or mapped_ranges(image), task)
+    return target
+
+
+def spoil(path, *frames):
+    """One wrong bit in each of these frames."""
+    places = read_layout(path).frames
+    with path.open("r+b") as file:
+        for number in frames:
+            start, length = places[number]
+            file.seek(start + length // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+
+
+def test_an_image_in_frames_is_not_unpacked_first(sources, framed, larger, tmp_path):
+    source = sources.of_file(framed)
+
+    assert source.payload.needed == open_payload(larger).needed
+    assert source.payload.place(ROOT) == "partition 2, ext4 rootfs"
+    assert_makes(source, larger, tmp_path, larger.stat().st_size)
+    assert not [path for path in (tmp_path / "cache" / "scratch").rglob("*") if path.is_file()]
+
+
+def test_a_stamp_goes_over_a_variant_in_frames(sources, dist, whole, tmp_path):
+    import json  # noqa: PLC0415 -- here and below alone
+
+    manifest = json.loads((dist / "manifest.json").read_bytes())
+    image = dist / "variants" / "worker.img"
+    packed = pack_framed(image, image.with_suffix(".img.zst"))
+    image.unlink()
+    known = manifest["variants"]["worker"]
+    known |= {"image": f"variants/{packed.name}", "sha256": hash_file(packed)}
+    artifact.write_manifest(dist, manifest)
+
+    assert_makes(sources.of_node(dist, "node3"), whole, tmp_path)
+
+
+def test_frames_that_hold_nothing_in_use_are_not_unpacked(sources, framed, larger, tmp_path):
+    """The last ones: they are damaged here, so that unpacking them would be noticed."""
+    used = {start // CHUNK for start, length in pieces(mapped_ranges(larger), CHUNK)}
+    unused = set(range(-(-larger.stat().st_size // CHUNK))) - used
+    spoil(framed, *unused)
+
+    assert unused
+    assert_makes(sources.of_file(framed), larger, tmp_path, larger.stat().st_size)
+
+
+def test_a_frame_that_is_damaged_never_gets_a_partition_table(sources, framed, tmp_path):
+    spoil(framed, 4)
+    source = sources.of_file(framed)
+    card = dirty_card(tmp_path / "card", source.payload.size)
+
+    with pytest.raises(VerifyError, match=r"byte 16777216 to 20971520 of the image in it"):
+        written(card, source)
+
+    content = card.read_bytes()
+    assert not any(content[:BLOCK])
+    assert content[16 * MIB : 16 * MIB + BLOCK] == b"old!" * (BLOCK // 4)
+
+
+def written(card, source, **options):
+    fd = os.open(card, os.O_RDWR)
+    try:
+        return write_card(
+            fd, card.stat().st_size, source.payload, title="x", proof=source.proof, **options
+        )
+    finally:
+        os.close(fd)
+
+
+def test_a_resumed_write_unpacks_nothing_before_its_place(
+    sources, framed, larger, tmp_path, monkeypatch
+):
+    """Frames before it are damaged here; what is on the card of them is proven by their digests."""
+    monkeypatch.setattr("piimage.flash.writer._STRETCH", 4 * MIB)
+    source, stop = sources.of_file(framed), Event()
+    card = dirty_card(tmp_path / "card", source.payload.size)
+
+    def notify(event):
+        if event.kind == "progress" and event.data["done"] > 18 * MIB:
+            stop.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        written(card, source, stop=stop, notify=notify)
+    with card.open("rb") as file:
+        assert read_journal(file.fileno()).done >= 16 * MIB
+    spoil(framed, 1, 2)
+
+    outcome = written(card, source, mode="resume")
+
+    assert outcome.written < amount(source.payload.needed) - 10 * MIB
+    content, wanted = card.read_bytes(), larger.read_bytes()
+    for start, length in source.payload.needed:
+        assert content[start : start + length] == wanted[start : start + length]
+
+
+def test_a_bit_of_the_card_that_is_wrong_is_found_by_the_frames_digest(
+    sources, framed, larger, tmp_path
+):
+    source = sources.of_file(framed)
+    card = dirty_card(tmp_path / "card", source.payload.size)
+    written(card, source)
+    with card.open("r+b") as file:
+        file.seek(9 * MIB)
+        file.write(b"rot")
+
+    outcome = written(card, source, mode="update")
+
+    assert not outcome.unchanged
+    assert card.read_bytes()[9 * MIB : 9 * MIB + 3] == larger.read_bytes()[9 * MIB : 9 * MIB + 3]
+
+
+def test_an_index_of_another_image_is_refused(sources, framed, larger, tmp_path):
+    less = pack_framed(larger, tmp_path / "less.img.zst", mapped_ranges(larger)[:-1])
+
+    with pytest.raises(ImageError, match="leaves out what its file systems have in use") as caught:
+        sources.of_file(less)
+    assert "zstd -d" in caught.value.hint
+
+
+def test_frames_cut_short_are_refused(sources, framed):
+    with framed.open("r+b") as file:
+        file.truncate(framed.stat().st_size // 2)
+
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        sources.of_file(framed)
+
+
+def test_two_cards_share_what_is_unpacked(sources, framed):
+    one, other = sources.of_file(framed), sources.of_file(framed)
+
+    with one.payload.image.opened() as content, other.payload.image.opened() as also:
+        assert content is also
+    with one.payload.image.opened() as later:
+        assert later is not content
