@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from piimage.boot.card import Card
     from piimage.boot.guest import Access
+    from piimage.boot.memory import Share
     from piimage.boot.qemu import Vm
     from piimage.boot.report import Rehearsal
     from piimage.boot.stage import Stage
@@ -43,7 +44,7 @@ class Actor:
         """The node's name."""
         return self.stage.node.name
 
-    def start(self, accel: Accel, memory: int) -> Start:
+    def start(self, accel: Accel, memory: Share) -> Start:
         """How it is started; makes the overlay."""
         parts = steps.parts(self.card, Machine.VIRT, self.record, self.scratch)
         words = machine.argv(Machine.VIRT, parts, accel, memory, self.wire)

@@ -73,7 +73,7 @@ def rehearse(
             nodes={name: actor.record for name, actor in actors.items()},
             order=scenario.order,
             one_by_one=scenario.one_by_one,
-            memory=first.options.memory,
+            memory=first.options.memory.node,
             started=int(time.time()),
         )
         try:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from piimage.errors import PiimageError
 
 #: What a node has unless the machine is too small for that, and the least that Debian and MPI run in.
 DEFAULT, LEAST = 1024, 512
-#: What QEMU takes beside a node's memory: devices, and where it emulates, translated code (`machine.TRANSLATED`).
-_QEMU, _EMULATING = 64, 256
+#: What QEMU takes beside a node's memory: devices, and where it emulates, the code that it has translated. A boot to
+#: the login translates some 600 MiB; with less room QEMU throws all of it away now and then, and begins again.
+_QEMU, _TRANSLATED, _AT_LEAST = 64, 1024, 256
 #: Left to the rest of the machine.
 _SPARED = 512
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One node's part of this machine: its memory, and QEMU's room for translated code where it emulates."""
+
+    node: int = DEFAULT
+    translated: int = _TRANSLATED
 
 
 def available(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
@@ -52,13 +62,13 @@ def _group(proc: Path, cgroups: Path) -> int | None:
 
 def most_nodes(free: int, *, emulated: bool) -> int:
     """How many machines fit at once, each with the least."""
-    each = LEAST + _QEMU + (_EMULATING if emulated else 0)
+    each = LEAST + _QEMU + (_AT_LEAST if emulated else 0)
     return max(0, (free - _SPARED) // each)
 
 
-def per_node(nodes: int, free: int, wanted: int | None, *, emulated: bool) -> int:
-    """The memory of each of `nodes` machines; raises `PiimageError` with the figures when they do not fit."""
-    overhead = _QEMU + (_EMULATING if emulated else 0)
+def per_node(nodes: int, free: int, wanted: int | None, *, emulated: bool) -> Share:
+    """The share of each of `nodes` machines; raises `PiimageError` with the figures when they do not fit."""
+    overhead = _QEMU + (_AT_LEAST if emulated else 0)
     room = (free - _SPARED) // nodes - overhead
     least = LEAST if wanted is None else wanted
     if room < least:
@@ -68,4 +78,5 @@ def per_node(nodes: int, free: int, wanted: int | None, *, emulated: bool) -> in
             f" {max(0, free)} MiB are available",
             hint="rehearse some of them with `--node`, give less with `--memory`, or end other programs",
         )
-    return min(DEFAULT, room) if wanted is None else wanted
+    node = min(DEFAULT, room) if wanted is None else wanted
+    return Share(node, min(_TRANSLATED, _AT_LEAST + room - node))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from piimage import emulator
 from piimage.boot import access_point, machine, place
 from piimage.boot.machine import Machine
+from piimage.boot.memory import Share
 from piimage.boot.report import Rehearsal
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to rehearse: `timeout` in seconds for each long wait, `disk_size` in bytes, `memory` in MiB.
+    """How to rehearse: `timeout` in seconds for each long wait, `disk_size` in bytes.
 
     `crowd` is how many times longer than alone a node may take to answer, since others share the processors.
     """
@@ -35,7 +36,7 @@ class Options:
     machine: Machine = Machine.VIRT
     timeout: float = 900
     disk_size: int | None = None
-    memory: int = 1024
+    memory: Share = field(default_factory=Share)
     crowd: float = 1
 
 

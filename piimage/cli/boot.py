@@ -117,7 +117,7 @@ def boot(
     """
     from piimage.boot.access_point import AccessPoint  # noqa: PLC0415 -- start-up time
     from piimage.boot.machine import Machine  # noqa: PLC0415 -- start-up time
-    from piimage.boot.memory import DEFAULT  # noqa: PLC0415 -- start-up time
+    from piimage.boot.memory import Share  # noqa: PLC0415 -- start-up time
     from piimage.boot.stage import Options, accelerate  # noqa: PLC0415 -- start-up time
     from piimage.cli.boot_cluster import Wanted, settle, together  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
@@ -139,7 +139,7 @@ def boot(
         machine=Machine(machine),
         timeout=timeout or _TIMEOUT,
         disk_size=_bytes(disk_size) if disk_size else None,
-        memory=memory or DEFAULT,
+        memory=Share(memory) if memory else Share(),
     )
     if len(chosen) == 1 and not all_nodes:
         if smoke or order or kill:

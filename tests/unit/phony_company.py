@@ -12,6 +12,7 @@ from phony import BOOT_START
 
 from piimage.boot import qemu, testbed
 from piimage.boot.disk import Disk
+from piimage.boot.memory import Share
 from piimage.boot.stage import Options, Stage
 from piimage.boot.wiring import wires
 from piimage.disk import fat
@@ -91,7 +92,7 @@ class Company:
         state = place / "state"
         state.mkdir()
         (state / "ca.pub").write_text("ssh-ed25519 AAAA pico5 host CA\n")
-        self.options = Options(timeout=20, memory=512)
+        self.options = Options(timeout=20, memory=Share(512))
         self.stages = [
             Stage(cluster=CLUSTER, node=node, disk=self.disk, state=State(state), asked=(),
                   progress=Quiet(), options=self.options)

@@ -56,7 +56,7 @@ def source(tmp_path):
 def test_many_nodes_on_few_processors_get_more_time():
     options, scenario = settled()
 
-    assert (options.timeout, options.crowd, options.memory) == (2250, 2.5, 1024)
+    assert (options.timeout, options.crowd, options.memory.node) == (2250, 2.5, 1024)
     assert scenario.order == ("node0", "node1", "node2", "node3", "node4")
     assert not scenario.one_by_one
     assert settled(timeout=60.0)[0].timeout == 60

@@ -19,6 +19,7 @@ from piimage.boot.machine import (
     argv,
     overlay_size,
 )
+from piimage.boot.memory import Share
 from piimage.boot.wiring import local_mac, wire
 from piimage.emulator import Accel
 from piimage.errors import PiimageError
@@ -43,11 +44,11 @@ def test_virt_is_this_command():
     cluster, node = node3()
     net = wire(cluster, node, 2222)
 
-    words = argv(Machine.VIRT, PARTS, TCG, 1024, net)
+    words = argv(Machine.VIRT, PARTS, TCG, Share(), net)
 
     assert shlex.join(words) == (
         "qemu-system-aarch64 -nodefaults -no-user-config -display none -no-reboot -qmp stdio -name piimage "
-        "-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel tcg,thread=multi,tb-size=256 "
+        "-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel tcg,thread=multi,tb-size=1024 "
         "-drive if=none,id=card,format=qcow2,cache=unsafe,file=/s/card.qcow2 "
         "-device virtio-blk-pci,drive=card -device virtio-rng-pci "
         f"-netdev user,id=wire,net={cluster.subnet},host={net.host},dns={net.resolver},"
@@ -60,7 +61,7 @@ def test_virt_is_this_command():
 
 
 def test_kvm_takes_the_hosts_processor_and_interrupts():
-    words = shlex.join(argv(Machine.VIRT, PARTS, KVM, 512, None))
+    words = shlex.join(argv(Machine.VIRT, PARTS, KVM, Share(512), None))
 
     assert "-M virt,gic-version=host -cpu host" in words
     assert "-accel kvm" in words
@@ -70,7 +71,7 @@ def test_kvm_takes_the_hosts_processor_and_interrupts():
 def test_raspi3b_is_this_command():
     parts = replace(PARTS, dtb=Path("/s/pi.dtb"), initrd=None)
 
-    words = argv(Machine.RASPI3B, parts, TCG, 4096, None)
+    words = argv(Machine.RASPI3B, parts, TCG, Share(4096), None)
 
     assert shlex.join(words) == (
         "qemu-system-aarch64 -nodefaults -no-user-config -display none -no-reboot -qmp stdio -name piimage "
@@ -133,6 +134,13 @@ def test_additions_are_declared(machine, cmdline, accel, expected):
 
 def test_an_emulated_board_gets_more_time_for_its_devices():
     assert "systemd.default_device_timeout_sec=600" in additions(Machine.VIRT, "a", TCG)
+
+
+def test_only_an_emulated_processor_goes_unguarded():
+    guards = {"mitigations=off", "kpti=off", "nokaslr", "init_on_alloc=0"}
+
+    assert guards <= set(additions(Machine.RASPI3B, "a", TCG))
+    assert not guards & set(additions(Machine.VIRT, "a", KVM))
 
 
 def test_the_card_is_larger_than_the_image():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piimage.boot.memory import DEFAULT, LEAST, available, per_node
+from piimage.boot.memory import DEFAULT, LEAST, Share, available, per_node
 from piimage.errors import PiimageError
 
 
@@ -45,17 +45,23 @@ def test_a_group_larger_than_the_machine_does_not_help(machine):
 
 
 def test_a_large_machine_gives_the_default():
-    assert per_node(3, 24_000, None, emulated=True) == DEFAULT
+    assert per_node(3, 24_000, None, emulated=True) == Share(DEFAULT, 1024)
+
+
+def test_what_is_over_goes_to_translated_code():
+    assert per_node(3, 5000, None, emulated=True) == Share(DEFAULT, 408)
+    assert per_node(5, 5000, None, emulated=True) == Share(577, 256)
 
 
 @given(st.integers(1, 64), st.integers(0, 1 << 20), st.booleans())
 def test_what_is_given_fits_or_is_refused(nodes, free, emulated):
     try:
-        each = per_node(nodes, free, None, emulated=emulated)
+        share = per_node(nodes, free, None, emulated=emulated)
     except PiimageError:
         return
-    assert LEAST <= each <= DEFAULT
-    assert nodes * each + 512 <= free
+    assert LEAST <= share.node <= DEFAULT
+    assert share.translated >= 256
+    assert nodes * (share.node + share.translated * emulated) + 512 <= free
 
 
 def test_too_little_is_refused_with_figures():
@@ -67,7 +73,7 @@ def test_too_little_is_refused_with_figures():
 
 
 def test_a_wish_is_a_wish():
-    assert per_node(2, 9000, 2048, emulated=False) == 2048
+    assert per_node(2, 9000, 2048, emulated=False).node == 2048
     with pytest.raises(PiimageError, match="2 nodes with 8192 MiB each"):
         per_node(2, 9000, 8192, emulated=False)
 
