@@ -71,6 +71,8 @@ rm -f vmlinuz vmlinuz.old initrd.img initrd.img.old
 echo uninitialized >etc/machine-id
 chmod 444 etc/machine-id
 find var/log -type f -delete
+# All is configured: no first boot need rebuild the linker's cache and the like (systemd-update-done.service(8)).
+touch etc/.updated var/.updated
 mkdir -p ../firmware
 mv boot/firmware/* ../firmware/
 """
@@ -145,7 +147,9 @@ def _options(overlay: Path, tools: NativeTools | None) -> list[str]:
     options += [f"--essential-hook={copy}"]
     if tools:
         options += [f"--customize-hook={swap}"]
-    options += [f"--customize-hook={initramfs}", f"--customize-hook={networkd}"]
+    # Else each first boot compiles the keymap, twice (keyboard-setup.service, console-setup.service).
+    keymap = 'chroot "$1" setupcon --save-only'
+    options += [f"--customize-hook={each}" for each in (initramfs, networkd, keymap)]
     if tools:
         options += [f"--customize-hook={leave}"]
     return options

@@ -122,6 +122,8 @@ def _keymap(keymap: str, facts: Facts) -> dict[str, Entry]:
         return {_VCONSOLE: rewritten(facts, _VCONSOLE, text)}
     text = facts.text(_KEYBOARD) or 'XKBMODEL="pc105"\nXKBOPTIONS=""\nBACKSPACE="guess"\n'
     text = set_variable(set_variable(text, "XKBLAYOUT", layout), "XKBVARIANT", variant)
+    if text == facts.text(_KEYBOARD):
+        return {}  # the compiled copy may stay: a board needs seconds to make it
     entries: dict[str, Entry] = {_KEYBOARD: rewritten(facts, _KEYBOARD, text)}
     if facts.has(_KEYMAP_CACHE):
         entries[_KEYMAP_CACHE] = Absent()

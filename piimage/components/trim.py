@@ -18,7 +18,7 @@ _DONE = "/var/lib/piimage/trimmed"
 UNIT = "piimage-trim.service"
 
 #: A file is replaced by a finished, synced copy, so losing power in the middle loses nothing; the
-#: mark comes last, so an interrupted run is repeated.
+#: mark comes last, so an interrupted run is repeated. One sync serves all: a card takes its time for each.
 _SHELL = f"""\
 #!/bin/sh
 # Takes the padding newlines off the files that were stamped into this image. Runs once.
@@ -31,8 +31,10 @@ while IFS= read -r path; do
     # A command substitution drops every newline at the end; printf puts one back.
     content=$(cat -- "$path")
     printf '%s\\n' "$content" >"$copy"
-    sync -- "$copy"
-    mv -f -- "$copy" "$path"
+done <{_LIST}
+sync
+while IFS= read -r path; do
+    [ ! -f "$path" ] || mv -f -- "$path.piimage-trim" "$path"
 done <{_LIST}
 mkdir -p {_DONE.rsplit("/", 1)[0]}
 : >{_DONE}

@@ -75,6 +75,18 @@ def read(attic, node, paths):
     return files
 
 
+def test_the_base_leaves_nothing_to_a_first_boot_that_can_be_made_once(default_base):
+    base = Store().base(default_base)
+    start = base.facts.table.partition(base.facts.mounts["/"]).start
+
+    wanted = {
+        "/etc/.updated", "/etc/ld.so.cache", "/etc/console-setup/cached_setup_keyboard.sh",
+        "/var/lib/systemd/catalog/database",
+    }  # fmt: skip
+
+    assert set(ext4.read_files(base.path, start, sorted(wanted))) == wanted
+
+
 @pytest.mark.parametrize("node", ADDRESSES)
 def test_each_node_carries_exactly_its_own(attic, node):
     seed = "/var/lib/cloud/seed/nocloud"

@@ -60,8 +60,10 @@ def test_all_nodes_come_up_and_keep_their_promises(company, play):
     whole = json.loads((place / "cluster.json").read_bytes())
     assert (whole["ok"], whole["order"], whole["one_by_one"]) == (True, company.names, False)
     assert whole["additions"] == [
-        "on each card's command line: console=ttyAMA0 systemd.default_device_timeout_sec=600"
-        " mitigations=off kpti=off nokaslr init_on_alloc=0"
+        (
+            "on each card's command line: console=ttyAMA0 systemd.default_device_timeout_sec=600"
+            " mitigations=off kpti=off nokaslr init_on_alloc=0"
+        )
     ]
     for name in company.names:
         own = json.loads((place / name / "report.json").read_bytes())

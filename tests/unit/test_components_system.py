@@ -133,6 +133,14 @@ def test_keymap_edits_the_bases_file_and_drops_the_compiled_copy():
     assert part.delta.entries["/etc/console-setup/cached_setup_keyboard.sh"] == Absent()
 
 
+def test_a_keymap_that_the_base_has_keeps_its_compiled_copy():
+    part = image(localisation, keymap="us")
+
+    assert not {"/etc/default/keyboard", "/etc/console-setup/cached_setup_keyboard.sh"} & set(
+        part.delta.entries
+    )
+
+
 def test_sshd_offers_one_certified_key_and_what_was_asked():
     text = content(image(ssh), "/etc/ssh/sshd_config.d/10-piimage.conf")
 
