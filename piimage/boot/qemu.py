@@ -113,6 +113,10 @@ class Vm:
         self._pressed = self.seconds
         self.command("system_powerdown")
 
+    def plug(self, name: str, *, into: bool) -> None:
+        """Plug the cable of the NIC `name` in, or pull it out."""
+        self.command("set_link", {"name": name, "up": into})
+
     def look_off(self, *, limit: float) -> float | None:
         """One look: how long after `press_power` QEMU ended, or None while it has not.
 
@@ -167,7 +171,7 @@ class Vm:
         how = f"with status {status}{words}" if status else "by itself (a reboot or a shutdown)"
         raise self.failure(f"QEMU ended {how} {when}")
 
-    def command(self, name: str, arguments: Mapping[str, str] | None = None) -> None:
+    def command(self, name: str, arguments: Mapping[str, str | bool] | None = None) -> None:
         """Send a QMP command; its answer goes to the file of messages."""
         stdin = self._child.stdin
         if stdin is None:

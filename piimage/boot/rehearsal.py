@@ -84,10 +84,14 @@ def _once(  # noqa: PLR0917 -- each is of a type of its own
     messages = record.console.with_name(place.MESSAGES)
     nudge = None if virt else machine.NUDGE
     with qemu.start(argv, record.console, messages, nudge=nudge) as vm:
+        if options.unplugged:
+            vm.plug(wiring.WIRE, into=False)
         with progress.step(f"booting {name} on `{options.machine}`") as task:
             silence = None if virt else _SILENCE
             took = vm.await_login(name, limit=options.timeout, task=task, silence=silence)
         steps.came_up(record, took)
+        if options.unplugged:
+            vm.plug(wiring.WIRE, into=True)
         way = None
         if net is not None:
             way = steps.access(stage_, net, record)

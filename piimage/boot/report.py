@@ -28,7 +28,8 @@ class Rehearsal:
 
     `artifact` is the image that was started, `stamp` what made it the node's, where it is a variant.
     `facts` is what the node said of itself (None where nobody logged in), `error` why it ended early,
-    `silent` how a first start stopped before this one, `access_point` what its Wi-Fi met.
+    `silent` how a first start stopped before this one, `access_point` what its Wi-Fi met,
+    `unplugged` whether the wire's cable was out until the login prompt came.
     """
 
     cluster: str
@@ -48,6 +49,7 @@ class Rehearsal:
     silent: str | None = None
     stamp: Path | None = None
     access_point: str | None = None
+    unplugged: bool = False
 
     @property
     def failed(self) -> list[Finding]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 class Options:
     """How to rehearse: `timeout` in seconds for each long wait, `disk_size` in bytes.
 
+    `unplugged` keeps the wire's cable out until the login prompt came.
     `crowd` is how many times longer than alone a node may take to answer, since others share the processors.
     """
 
@@ -37,6 +38,7 @@ class Options:
     timeout: float = 900
     disk_size: int | None = None
     memory: Share = field(default_factory=Share)
+    unplugged: bool = False
     crowd: float = 1
 
 
@@ -82,4 +84,5 @@ def begin(stage: Stage, found: Card, accel: Accel, home: Path) -> Rehearsal:
         additions=added,
         console=home / place.CONSOLE,
         access_point=stage.radio.point.value if stage.radio else None,
+        unplugged=stage.options.unplugged,
     )

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _SMALLEST = 28
 #: What QEMU's user network (slirp) gives to whoever asks there by DHCP, and its own address.
 OTHER_ADDRESS, OTHER_GATEWAY = "10.0.2.15/24", "10.0.2.2"
+#: QEMU's name of NIC 1.
+WIRE = "wire"
 #: The gateway's socket; nodes have their numbers, since the address of a unix socket is short (unix(7)).
 _GATEWAY = "gateway"
 
@@ -126,10 +128,10 @@ def local_mac(*identity: str) -> str:
 
 def nics(net: Wire) -> list[str]:
     """Both NICs of a node as arguments; `restrict` keeps a node from reaching anything outside."""
-    wired = _user("wire", [net]) if net.socket is None else _plug("wire", net.socket)
+    wired = _user(WIRE, [net]) if net.socket is None else _plug(WIRE, net.socket)
     return [
         *("-netdev", wired),
-        *("-device", f"virtio-net-pci,netdev=wire,mac={net.mac},romfile="),
+        *("-device", f"virtio-net-pci,netdev={WIRE},mac={net.mac},romfile="),
         *("-netdev", "user,id=other,restrict=on"),
         *("-device", f"virtio-net-pci,netdev=other,mac={net.other_mac},romfile="),
     ]

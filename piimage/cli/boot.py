@@ -79,6 +79,10 @@ def boot(
             help="Give one node a radio, and what its Wi-Fi meets there. [default: no radio]",
         ),
     ] = None,
+    unplugged: Annotated[
+        bool,
+        typer.Option("--unplugged", help="Put one node's wire in only after its login prompt."),
+    ] = False,
     disk_size: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Size of the card, such as 8G. [default: image + 1 GiB]"),
@@ -140,18 +144,22 @@ def boot(
         timeout=timeout or _TIMEOUT,
         disk_size=_bytes(disk_size) if disk_size else None,
         memory=Share(memory) if memory else Share(),
+        unplugged=unplugged,
     )
     if len(chosen) == 1 and not all_nodes:
         if smoke or order or kill:
             raise typer.BadParameter("`--smoke`, `--order` and `--kill` are for several nodes")
+        if unplugged and options.machine is not Machine.VIRT:
+            raise typer.BadParameter(f"`--unplugged` needs `virt`: `{machine}` has no network")
         point = None if access_point is None else AccessPoint(access_point)
         if point is not None:
             _has_wifi(cluster, chosen[0], options.machine)
         played = stage(cluster, chosen[0], directory, progress, options, point=point)
         _alone(played, directory, keep=keep, json_output=json_output)
         return
-    if access_point is not None:
-        raise typer.BadParameter("`--access-point` is for one node: take one `--node`")
+    if access_point is not None or unplugged:
+        option = "--unplugged" if unplugged else "--access-point"
+        raise typer.BadParameter(f"`{option}` is for one node: take one `--node`")
     if options.machine is not Machine.VIRT:
         raise typer.BadParameter(f"`{machine}` has no network for several nodes: take one `--node`")
     wanted = Wanted(

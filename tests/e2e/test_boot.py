@@ -1,5 +1,5 @@
 """Node 3 of the sample, started in QEMU: what was promised is there, its radio joins its access point and no other,
-and what is broken is named.
+no cable and no access point keeps it from its prompt, and what is broken is named.
 
 A boot is what takes the time, so the one that is asked everything has the access point too.
 """
@@ -39,8 +39,8 @@ class Played:
 
 @pytest.fixture(scope="module")
 def play(piimage, sample, artifacts):
-    def played(point):
-        done = piimage("boot", sample, "--node", "3", "--access-point", point, "--json")
+    def played(point, *more):
+        done = piimage("boot", sample, "--node", "3", "--access-point", point, *more, "--json")
         place = artifacts / "rehearsal" / NODE
         assert not (place / "scratch").exists()
         files = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
@@ -61,8 +61,8 @@ def joined(play, artifacts):
 
 @pytest.fixture(scope="module")
 def refused(play):
-    """With one that has another passphrase."""
-    return play("wrong-passphrase")
+    """With one that has another passphrase, and the wire's cable out until the login prompt."""
+    return play("wrong-passphrase", "--unplugged")
 
 
 def test_the_node_comes_up_as_promised(joined, artifacts):
@@ -101,8 +101,9 @@ def test_another_passphrase_is_refused(refused):
     assert found["default route"]["found"] == "no default route"
 
 
-def test_no_access_point_keeps_it_from_its_prompt(joined, refused):
+def test_no_access_point_and_no_cable_keep_it_from_its_prompt(joined, refused):
     usual = joined.report["timings"]["login"]
+    assert refused.report["unplugged"] is True
     assert refused.report["timings"]["login"] < usual + LATER
 
 

@@ -78,9 +78,11 @@ def test_sizes():
         (["--all", "--access-point", "right"], "is for one node"),
         (["--node", "1", "--node", "2", "--access-point", "right"], "is for one node"),
         (["--node", "1", "--machine", "raspi3b", "--access-point", "right"], "has no radio"),
+        (["--all", "--unplugged"], "`--unplugged` is for one node"),
+        (["--node", "1", "--machine", "raspi3b", "--unplugged"], "has no network"),
     ],
 )
-def test_an_access_point_for_nobody_is_refused(source, words, said):
+def test_an_access_point_or_a_cable_for_nobody_is_refused(source, words, said):
     done = boot(source, *words)
 
     assert done.returncode == 2

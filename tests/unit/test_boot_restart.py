@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from ipaddress import IPv4Network
 
@@ -27,6 +28,8 @@ QEMU = """\
 # Finds the console's file in `file,id=console,path=...` and says what its turn wants.
 for word; do case $word in file,id=console,path=*) console=${word##*path=} ;; esac; done
 echo start >>%(turns)s
+exec 3<&0
+cat <&3 >%(turns)s.qmp &
 printf '%%s\n' "$@" >%(turns)s.words
 [ "$(wc -l <%(turns)s)" -gt %(silent)d ] || { echo 'Starting a' >$console; exec sleep 60; }
 echo 'node0 login: ' >$console
@@ -38,7 +41,7 @@ exec sleep 60
 def perform(phony, tmp_path, monkeypatch):
     """Rehearse node0 with a QEMU that stays silent for its first `silent` starts."""
 
-    def play(machine, silent, radio=None):
+    def play(machine, silent, radio=None, **options):
         files = {"vmlinuz": b"K", "initrd.img": b"I", "bcm2837-rpi-3-b.dtb": b"D"}
         fat.write_files(phony, BOOT_START, files)
         tools = tmp_path / "bin"
@@ -56,7 +59,7 @@ def perform(phony, tmp_path, monkeypatch):
         cluster = phony_facts.cluster()
         stage = Stage(
             cluster=cluster, node=cluster.nodes[0], disk=Disk(image=phony, build=None),
-            state=State(tmp_path), asked=(), progress=Quiet(), options=Options(machine=machine, timeout=3),
+            state=State(tmp_path), asked=(), progress=Quiet(), options=Options(machine=machine, timeout=3, **options),
             radio=radio,
         )  # fmt: skip
         record = rehearsal.rehearse(stage, tmp_path / "dist")
@@ -97,6 +100,15 @@ def test_missing_tools_are_told_before_a_boot_of_minutes(perform, tmp_path, monk
 
     assert not (tmp_path / "turns").exists()
     assert not (tmp_path / "dist").exists()
+
+
+def test_the_wires_cable_is_out_before_the_prompt(perform, tmp_path):
+    record, _ = perform(Machine.VIRT, silent=9, unplugged=True)
+
+    said = [json.loads(line) for line in (tmp_path / "turns.qmp").read_text().splitlines()]
+    pulled = {"execute": "set_link", "arguments": {"name": "wire", "up": False}}
+    assert [words for words in said if words["execute"] == "set_link"] == [pulled]
+    assert record.to_json()["unplugged"] is True
 
 
 def test_a_radio_is_declared_and_attached(perform, tmp_path, monkeypatch):
