@@ -9,9 +9,11 @@ import signal
 import sys
 import tempfile
 import traceback
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.main import get_command
 
 from piimage import __version__
 from piimage.cli import (
@@ -39,6 +41,7 @@ from piimage.errors import ConfigError, ExitCode, PiimageError, WriteFailedError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 app = typer.Typer(
@@ -98,7 +101,7 @@ def main() -> None:
     """Run the command line; the only place that catches `PiimageError` and ends the process."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        status = app(standalone_mode=False)
+        status = _command(app)(standalone_mode=False)
     except PiimageError as error:
         _show(error)
         sys.exit(error.exit_code)
@@ -117,6 +120,12 @@ def main() -> None:
     if status == ExitCode.INTERRUPTED:  # typer's own way to tell of Ctrl-C
         print("interrupted; nothing half-written was left", file=sys.stderr)  # noqa: T201 -- cli prints
     sys.exit(status if isinstance(status, int) else 0)
+
+
+@cache
+def _command(whole: typer.Typer) -> Callable[..., object]:
+    """All commands, made out of their functions once: that takes longer than most take to run."""
+    return get_command(whole)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
