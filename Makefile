@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # The fast tests wait for processes as much as they compute: half as many workers again as there are cores.
 WORKERS := $(shell echo $$(($$(nproc) * 3 / 2)))
 
+# Where no byte code may be kept, every worker and every process that a test starts compiles all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+import typer.testing
 from hypothesis import settings
-from phony import make_phony
+from phony import SMALL_BOOT_SIZE, make_phony
 
 from piimage.disk.sparse import copy_sparse
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("desk", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+# Otherwise all commands are made out of their functions anew each time one of them is asked something.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +37,9 @@ def phony_master(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smaller phony image, for what reads or packs all of it; nobody writes to it."""
-    path = make_phony(tmp_path_factory.mktemp("small") / "phony.img", root_size=8 << 20)
+    path = make_phony(
+        tmp_path_factory.mktemp("small") / "phony.img", boot_size=SMALL_BOOT_SIZE, root_size=8 << 20
+    )
     path.chmod(0o444)
     return path
 

@@ -20,6 +20,9 @@ MIB = 1 << 20
 BOOT_START = 4 * MIB
 BOOT_SIZE = 36 * MIB
 ROOT_START = BOOT_START + BOOT_SIZE
+#: For images that are read, packed and hashed whole: FAT32 is never small.
+SMALL_BOOT_SIZE = 4 * MIB
+SMALL_ROOT_START = BOOT_START + SMALL_BOOT_SIZE
 #: The latest time of any file, where mke2fs knows of it (1.47.1 and newer).
 SOURCE_DATE_EPOCH = 1577836800
 DISK_ID = "1badcafe"
@@ -176,6 +179,7 @@ BOOT: dict[str, bytes] = {
 def make_phony(
     path: Path,
     *,
+    boot_size: int = BOOT_SIZE,
     root_size: int = 96 * MIB,
     root: Mapping[str, Node | None] = {},
     boot: Mapping[str, bytes] = {},
@@ -188,65 +192,75 @@ def make_phony(
     """
     tree = {p: node for p, node in {**ROOT, **root}.items() if node is not None}
     with path.open("wb") as file:
-        file.truncate(ROOT_START + root_size)
-        file.write(mbr(root_size))
+        file.truncate(BOOT_START + boot_size + root_size)
+        file.write(mbr(root_size, boot_size))
         file.write(gap)
     with tempfile.TemporaryDirectory() as scratch:
-        _make_boot(path, {**BOOT, **boot}, Path(scratch))
-        _make_root(path, tree, Path(scratch, "root"), root_size, mke2fs)
+        _make_boot(path, {**BOOT, **boot}, Path(scratch, "boot"), boot_size)
+        start = BOOT_START + boot_size
+        _make_root(path, tree, Path(scratch, "root"), (start, root_size), mke2fs)
     return path
 
 
-def mbr(root_size: int) -> bytes:
+def mbr(root_size: int, boot_size: int = BOOT_SIZE) -> bytes:
     """The first sector: partition 1 FAT32 (0c), partition 2 Linux (83)."""
     entries = b"".join(
         bytes([0, 0xFE, 0xFF, 0xFF, kind, 0xFE, 0xFF, 0xFF])
         + (start // 512).to_bytes(4, "little")
         + (size // 512).to_bytes(4, "little")
         for kind, start, size in (
-            (0x0C, BOOT_START, BOOT_SIZE),
-            (0x83, ROOT_START, root_size),
+            (0x0C, BOOT_START, boot_size),
+            (0x83, BOOT_START + boot_size, root_size),
         )
     )
     head = bytes(440) + bytes.fromhex(DISK_ID)[::-1] + bytes(2)
     return (head + entries).ljust(510, b"\0") + b"\x55\xaa"
 
 
-def _make_boot(path: Path, files: Mapping[str, bytes], scratch: Path) -> None:
+def _make_boot(path: Path, files: Mapping[str, bytes], stage: Path, size: int) -> None:
     offset = ["--offset", str(BOOT_START // 512)]
-    bits = "32" if BOOT_SIZE >= 36 * MIB else "16"  # FAT32 wants 65,525 clusters
+    bits = "32" if size >= 36 * MIB else "16"  # FAT32 wants 65,525 clusters
     name = ["-F", bits, "-s", "1", "-n", "bootfs", "-i", "c0ffee01"]
-    _tool("mkfs.vfat", *name, *offset, str(path), str(BOOT_SIZE // 1024))
+    _tool("mkfs.vfat", *name, *offset, str(path), str(size // 1024))
     image = f"{path}@@{BOOT_START}"
-    for directory in sorted({name.rpartition("/")[0] for name in files} - {""}):
+    directories = {name.rpartition("/")[0]: None for name in files}
+    for directory in sorted(directories.keys() - {""}):
         _tool("mmd", "-i", image, f"::/{directory}")
-    for number, (name_, data) in enumerate(files.items()):
-        source = scratch / f"boot{number}"
-        source.write_bytes(data)
-        _tool("mcopy", "-i", image, str(source), f"::/{name_}")
+    for directory in directories:
+        sources = [stage / name for name in files if name.rpartition("/")[0] == directory]
+        (stage / directory).mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            source.write_bytes(files[str(source.relative_to(stage))])
+        _tool("mcopy", "-i", image, *map(str, sources), f"::/{directory}")
 
 
 def _make_root(
-    path: Path, tree: Mapping[str, Node], stage: Path, size: int, options: tuple[str, ...]
+    path: Path,
+    tree: Mapping[str, Node],
+    stage: Path,
+    place: tuple[int, int],
+    options: tuple[str, ...],
 ) -> None:
+    """The ext4 at `place`, its start and size in bytes."""
+    start, size = place
     stage.mkdir()
     for name, node in tree.items():
-        place = stage / name.lstrip("/")
+        file = stage / name.lstrip("/")
         if node.data is None:
-            place.mkdir(parents=True, exist_ok=True)
+            file.mkdir(parents=True, exist_ok=True)
             continue
-        place.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(node.data, str):
-            place.symlink_to(node.data)
+            file.symlink_to(node.data)
         else:
-            place.write_bytes(node.data)
-    extended = f"offset={ROOT_START},root_owner=0:0,hash_seed={ROOT_UUID}"
+            file.write_bytes(node.data)
+    extended = f"offset={start},root_owner=0:0,hash_seed={ROOT_UUID}"
     made = ["-F", "-q", *options, "-L", "rootfs", "-U", ROOT_UUID, "-E", extended]
     _tool("mke2fs", *made, "-d", str(stage), str(path), f"{size // 1024}k")
-    _own(path, tree, stage)
+    _own(path, tree, stage, start)
 
 
-def _own(path: Path, tree: Mapping[str, Node], stage: Path) -> None:
+def _own(path: Path, tree: Mapping[str, Node], stage: Path, start: int) -> None:
     """Give every inode its owner and mode."""
     kinds = {bytes: 0o100000, str: 0o120000, type(None): 0o040000}
     lines = []
@@ -259,7 +273,7 @@ def _own(path: Path, tree: Mapping[str, Node], stage: Path) -> None:
         for field, value in (("uid", node.uid), ("gid", node.gid), ("mode", f"0{mode:o}")):
             lines.append(f'sif "{name}" {field} {value}')
     script = "\n".join(lines).encode(errors="surrogateescape")
-    _tool("debugfs", "-w", "-f", "-", f"{path}?offset={ROOT_START}", stdin=script)
+    _tool("debugfs", "-w", "-f", "-", f"{path}?offset={start}", stdin=script)
 
 
 def _tool(*argv: str, stdin: bytes = b"") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from phony import MIB, make_phony
+from phony import MIB, SMALL_BOOT_SIZE, make_phony
 from tiny_card import make_tiny
 
 from piimage.disk.sparse import copy_sparse
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def small_master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phony image that is quick to hash and to compress; nobody writes to it."""
-    path = make_phony(tmp_path_factory.mktemp("small") / "phony.img", root_size=12 * MIB)
+    path = make_phony(
+        tmp_path_factory.mktemp("small") / "phony.img",
+        boot_size=SMALL_BOOT_SIZE,
+        root_size=12 * MIB,
+    )
     path.chmod(0o444)
     return path
 

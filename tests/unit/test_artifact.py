@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from phony import ROOT_START, SEED, SLOTS
+from phony import SEED, SLOTS, SMALL_ROOT_START
 
 from piimage.artifact import FORMATS, publish, write_manifest
 from piimage.disk import ext4
@@ -39,7 +39,7 @@ def file_size_limit(size):
 
 @pytest.fixture
 def patches(small_master):
-    slot_map = locate(small_master, ROOT_START, SLOTS)
+    slot_map = locate(small_master, SMALL_ROOT_START, SLOTS)
     return fill(slot_map, {f"{SEED}/meta-data": b"instance-id: node3\n"})
 
 
@@ -65,11 +65,11 @@ def test_publish(small_master, tmp_path, patches, fmt):
     assert {p.stat().st_mode & 0o777 for p in dist.iterdir()} == {0o600}
     raw = tmp_path / "raw"
     import_image(made.image, raw)
-    stamped = ext4.read_files(raw, ROOT_START, [f"{SEED}/meta-data"])[f"{SEED}/meta-data"]
+    stamped = ext4.read_files(raw, SMALL_ROOT_START, [f"{SEED}/meta-data"])[f"{SEED}/meta-data"]
     assert stamped.rstrip(b"\n") == b"instance-id: node3"
     bmaptool = ["bmaptool", "copy", "--bmap", made.bmap, raw, tmp_path / "card"]
     subprocess.run(bmaptool, check=True, capture_output=True)
-    ext4.check(tmp_path / "card", ROOT_START)
+    ext4.check(tmp_path / "card", SMALL_ROOT_START)
     assert allocated_bytes(made.image) < 8 << 20
     assert small_master.read_bytes() == before
 

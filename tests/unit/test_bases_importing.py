@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from phony import SMALL_ROOT_START
 
 from piimage.bases.cache import check_name
 from piimage.bases.importing import import_base, name_of
@@ -161,7 +162,7 @@ def test_a_directory(store, tmp_path):
 
 def test_an_image_that_cannot_be_used_is_named_and_leaves_nothing(store, small):
     with small.open("r+b") as file:
-        file.seek((40 << 20) + 1080)
+        file.seek(SMALL_ROOT_START + 1080)
         file.write(b"\0\0")
 
     with pytest.raises(PiimageError, match="no partition holds /etc/os-release"):

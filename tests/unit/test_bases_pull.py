@@ -41,20 +41,16 @@ FILE = "x+1.img.xz"
 
 
 #: Where the root file system begins.
-ROOT = 5 << 20
+ROOT = phony.BOOT_START + (2 << 20)
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     """A phony image that is small, since most of these tests unpack it; part of it does not compress."""
     payload = phony.Node(random.Random(3).randbytes(600_000))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phony, "BOOT_START", 1 << 20)
-        patch.setattr(phony, "BOOT_SIZE", ROOT - (1 << 20))
-        patch.setattr(phony, "ROOT_START", ROOT)
-        return phony.make_phony(
-            tmp_path_factory.mktemp("pull") / "x.img", root_size=4 << 20, root={"/payload": payload}
-        )
+    path = tmp_path_factory.mktemp("pull") / "x.img"
+    root = {"/payload": payload}
+    return phony.make_phony(path, boot_size=2 << 20, root_size=4 << 20, root=root)
 
 
 @pytest.fixture(scope="module")

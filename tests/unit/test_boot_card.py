@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from phony import BOOT_START, ROOT_START
+from phony import BOOT_START, SMALL_ROOT_START
 
 from piimage.boot.card import device_tree, extract, layout, read_card
 from piimage.boot.disk import Disk
@@ -61,34 +61,34 @@ def test_the_device_tree_is_the_emulated_boards():
         device_tree(DTBS[:1], DEVICE_TREES)
 
 
-def test_a_card_is_read_without_an_appliance(phony, tmp_path):
-    fat.write_files(phony, BOOT_START, {"vmlinuz": b"K" * 70_000, "initrd.img": b"I"})
+def test_a_card_is_read_without_an_appliance(small, tmp_path):
+    fat.write_files(small, BOOT_START, {"vmlinuz": b"K" * 70_000, "initrd.img": b"I"})
 
-    card = read_card(Disk(image=phony, build=None))
+    card = read_card(Disk(image=small, build=None))
 
     assert card.cmdline == "console=tty0 console=ttyS1,115200 root=LABEL=rootfs rw rootwait"
     assert card.machine_id == "uninitialized"
-    assert (card.size, card.root_start) == (phony.stat().st_size, ROOT_START)
+    assert (card.size, card.root_start) == (small.stat().st_size, SMALL_ROOT_START)
     assert extract(card, card.layout.kernel, tmp_path).read_bytes() == b"K" * 70_000
 
 
-def test_a_card_without_a_command_line_is_refused(phony):
-    fat.write_files(phony, BOOT_START, {"vmlinuz": b"K", "initrd.img": b"I", "cmdline.txt": b"\n"})
+def test_a_card_without_a_command_line_is_refused(small):
+    fat.write_files(small, BOOT_START, {"vmlinuz": b"K", "initrd.img": b"I", "cmdline.txt": b"\n"})
 
     with pytest.raises(ImageError, match="no kernel command line"):
-        read_card(Disk(image=phony, build=None))
+        read_card(Disk(image=small, build=None))
 
 
-def test_a_stamp_is_read_as_if_it_were_written(phony, tmp_path):
-    fat.write_files(phony, BOOT_START, {"vmlinuz": b"K", "initrd.img": b"I"})
+def test_a_stamp_is_read_as_if_it_were_written(small, tmp_path):
+    fat.write_files(small, BOOT_START, {"vmlinuz": b"K", "initrd.img": b"I"})
     own = {"cmdline.txt": b"root=LABEL=x node.token=3\n", "initrd.img": b"J" * 70_000}
-    patches = tuple(fat.stage(phony, BOOT_START, own))
-    before = phony.read_bytes()
+    patches = tuple(fat.stage(small, BOOT_START, own))
+    before = small.read_bytes()
 
-    card = read_card(Disk(image=phony, build=None, patches=patches))
+    card = read_card(Disk(image=small, build=None, patches=patches))
 
     assert card.cmdline == "root=LABEL=x node.token=3"
     assert extract(card, "initrd.img", tmp_path).read_bytes() == b"J" * 70_000
     assert extract(card, "vmlinuz", tmp_path).read_bytes() == b"K"
-    assert phony.read_bytes() == before
-    assert fat.read_files(phony, BOOT_START, ["initrd.img"]) == {"initrd.img": b"I"}
+    assert small.read_bytes() == before
+    assert fat.read_files(small, BOOT_START, ["initrd.img"]) == {"initrd.img": b"I"}

@@ -70,7 +70,7 @@ def test_show(small):
 
     assert shown["system"] == "Debian GNU/Linux 13 (trixie)"
     assert shown["network"] == "netplan-networkd"
-    assert shown["partitions"] == "1 vfat 36.0 MiB on /boot/firmware, 2 ext4 12.0 MiB on /"
+    assert shown["partitions"] == "1 vfat 4.0 MiB on /boot/firmware, 2 ext4 12.0 MiB on /"
 
 
 def test_show_as_json_holds_no_content_of_files(small):

@@ -9,7 +9,7 @@ import phony_facts
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phony import ROOT_START, SEED, SLOTS
+from phony import SEED, SLOTS, SMALL_ROOT_START
 
 from piimage.bases.facts_reader import read_facts
 from piimage.disk import ext4, fat
@@ -110,8 +110,8 @@ def test_disk_ids_differ_and_stay():
 
 
 @pytest.fixture
-def facts(phony_master):
-    return read_facts(phony_master, image_id="a" * 64)
+def facts(small_master):
+    return read_facts(small_master, image_id="a" * 64)
 
 
 def stamped(image, facts, **more):
@@ -125,41 +125,41 @@ def stamped(image, facts, **more):
         "checks": (),
         **more,
     }
-    variant = Variant("v" * 64, image, locate(image, ROOT_START, SLOTS))
+    variant = Variant("v" * 64, image, locate(image, SMALL_ROOT_START, SLOTS))
     return stamp(cluster, StampPlan(**values), variant, facts)
 
 
-def test_slots_firmware_and_signature(phony, facts):
-    made = stamped(phony, facts)
-    apply_patches(phony, made.patches)
+def test_slots_firmware_and_signature(small, facts):
+    made = stamped(small, facts)
+    apply_patches(small, made.patches)
 
-    meta = ext4.read_files(phony, ROOT_START, [f"{SEED}/meta-data"])[f"{SEED}/meta-data"]
+    meta = ext4.read_files(small, SMALL_ROOT_START, [f"{SEED}/meta-data"])[f"{SEED}/meta-data"]
     assert (meta.rstrip(b"\n"), len(meta)) == (b"instance-id: x", 4096)
     start = facts.table.partition(1).start
-    assert fat.read_files(phony, start, ["cmdline.txt"]) == {"cmdline.txt": b"quiet\n"}
-    assert phony.read_bytes()[0x1B8:0x1BC] == disk_id(phony_facts.cluster(), "node1")
-    ext4.check(phony, ROOT_START)
-    fat.check(phony, start)
+    assert fat.read_files(small, start, ["cmdline.txt"]) == {"cmdline.txt": b"quiet\n"}
+    assert small.read_bytes()[0x1B8:0x1BC] == disk_id(phony_facts.cluster(), "node1")
+    ext4.check(small, SMALL_ROOT_START)
+    fat.check(small, start)
 
 
-def test_a_base_that_mounts_by_partuuid_keeps_its_signature(phony, facts):
+def test_a_base_that_mounts_by_partuuid_keeps_its_signature(small, facts):
     by_uuid = phony_facts.with_files(
         facts, {"/etc/fstab": phony_facts.text("PARTUUID=1badcafe-02 / ext4 rw 0 1\n")}
     )
 
-    made = stamped(phony, by_uuid)
+    made = stamped(small, by_uuid)
 
     assert not [patch for patch in made.patches if patch.offset == 0x1B8]
 
 
-def test_the_variant_is_not_written_to(phony, facts):
-    before = phony.read_bytes()
+def test_the_variant_is_not_written_to(small, facts):
+    before = small.read_bytes()
 
-    stamped(phony, facts)
+    stamped(small, facts)
 
-    assert phony.read_bytes() == before
+    assert small.read_bytes() == before
 
 
-def test_a_slot_that_is_too_small(phony, facts):
+def test_a_slot_that_is_too_small(small, facts):
     with pytest.raises(SlotError, match="4097 bytes, its slot holds 4096"):
-        stamped(phony, facts, slots={f"{SEED}/meta-data": b"x" * 4097})
+        stamped(small, facts, slots={f"{SEED}/meta-data": b"x" * 4097})
