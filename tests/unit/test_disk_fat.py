@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -113,13 +112,13 @@ def test_staging_is_deterministic_and_quick(phony_master, monkeypatch):
     first = fat.stage(phony_master, BOOT_START, writes)
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     monkeypatch.setenv("MTOOLSRC", "/nonexistent")
-    began = time.monotonic()
+    began = sum(os.times()[:4])
     again = fat.stage(phony_master, BOOT_START, dict(reversed(writes.items())))
 
     assert again == first
     date = (40 << 9 | 1 << 5 | 1).to_bytes(2, "little")  # 2020-01-01, not now
     assert any(b"CMDLINE TXT" in patch.data and date in patch.data for patch in again)
-    assert time.monotonic() - began < 0.5
+    assert sum(os.times()[:4]) - began < 0.5  # ours and mtools': a busy machine is not our fault
 
 
 def test_source_date_epoch_is_the_date_of_files(phony, monkeypatch):
