@@ -169,7 +169,7 @@ def _smoke(report: dict[str, Any], most: int | None) -> list[str]:
     above, below = matrix(report, "latency_us"), matrix(report, "bandwidth_mib_s")
     if not above or len(names) > _WIDEST:
         return [said]
-    rows = [["us \\ MiB/s", *names]]
+    rows = [["us above, MiB/s below", *names]]
     for row, a in enumerate(names):
         pairs = [(above if column > row else below).get((a, b)) for column, b in enumerate(names)]
         rows.append([a, *("-" if value is None else number(value) for value in pairs)])

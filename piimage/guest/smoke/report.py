@@ -117,7 +117,7 @@ def _pairs(report: Report) -> Iterator[list[str]]:
     if not report["pairs"] or len(names) > _MATRIX:
         return
     place = {name: number for number, name in enumerate(names)}
-    rows = [["µs \\ MiB/s", *names], *([name, *["-"] * len(names)] for name in names)]
+    rows = [["µs above, MiB/s below", *names], *([name, *["-"] * len(names)] for name in names)]
     for pair in report["pairs"]:
         low, high = sorted((place.get(pair["from"], -1), place.get(pair["to"], -1)))
         if low >= 0:
