@@ -15,28 +15,17 @@ The bound is what the target allows: the mapped bytes written once and read once
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
-import time
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from targets import MIB, flash, limited, timed
 
 from piimage.bases.cache import cache_root
 from piimage.disk.bmap import write_bmap
 from piimage.flash.payload import Payload, open_payload
 from piimage.flash.ranges import amount, pieces
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MIB = 1 << 20
-COMMAND = (sys.executable, "-m", "piimage", "flash")
-CONSENT = ("--allow", "not-removable", "--json")
 
 
 def main() -> None:
@@ -52,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as home:
         bmap = Path(home, "bmap")
         write_bmap(image, bmap)
-        with target(Path(home), payload.size, options.rate) as device:
+        with limited(Path(home), payload.size, options.rate) as device:
             rows = {"bound": bound}
             block = ["bs=4M", "oflag=direct", "conv=fsync"]
             rows["dd, not verified"] = timed(["dd", f"if={image}", f"of={device}", *block])
@@ -60,43 +49,21 @@ def main() -> None:
             rows["bmaptool, not verified"] = written
             back = timed(["bmaptool", "copy", "--bmap", bmap, device, os.devnull])
             rows["bmaptool and its read-back"] = written + back
-            rows["piimage flash, verified"] = flash(device, image)
+            rows["piimage flash, verified"] = flash(device, "--image", image).seconds
             rows["piimage flash --resume, killed at 63 %"] = resumed(device, image, mapped)
             change(Path(home, "backing"), payload)
-            rows["piimage flash --update, 5 % changed"] = flash(device, image, "--update")
+            rows["piimage flash --update, 5 % changed"] = flash(
+                device, "--image", image, "--update"
+            ).seconds
         check(Path(home, "backing"), payload)
     for name, seconds in rows.items():
         print(f"{name:40} {seconds:7.1f} s  {seconds / bound:5.2f} of the bound")
 
 
-def timed(argv: list[object]) -> float:
-    start = time.monotonic()
-    subprocess.run(list(map(str, argv)), check=True, capture_output=True)
-    return time.monotonic() - start
-
-
-def flash(device: Path, image: Path, *more: str) -> float:
-    start = time.monotonic()
-    argv = [*COMMAND, str(device), "--image", str(image), *CONSENT, *more]
-    subprocess.run(argv, input=b"y\n", check=True, capture_output=True)
-    return time.monotonic() - start
-
-
 def resumed(device: Path, image: Path, mapped: int) -> float:
     """Seconds of the second command; the first one is killed on its way."""
-    argv = [*COMMAND, str(device), "--image", str(image), *CONSENT]
-    with subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
-        assert child.stdin
-        assert child.stdout
-        child.stdin.write(b"y\n")
-        child.stdin.flush()
-        for line in child.stdout:
-            if json.loads(line).get("done", 0) > 0.63 * mapped:
-                child.kill()
-                break
-    return flash(device, image, "--resume")
+    flash(device, "--image", image, until=lambda done: done > 0.63 * mapped)
+    return flash(device, "--image", image, "--resume").seconds
 
 
 def change(backing: Path, payload: Payload) -> None:
@@ -114,32 +81,6 @@ def check(backing: Path, payload: Payload) -> None:
             card.seek(start)
             image.seek(start)
             assert card.read(length) == image.read(length), f"the card is wrong at byte {start}"
-
-
-@contextmanager
-def target(home: Path, size: int, rate: float) -> Iterator[Path]:
-    """A loop device over memory with a card's rate."""
-    backing, socket, mount = home / "backing", home / "socket", home / "mount"
-    with backing.open("wb") as file:
-        file.truncate(size)
-    mount.mkdir()
-    bits = f"rate={round(rate * MIB * 8)}"
-    with ExitStack() as stack:
-        argv = ["nbdkit", "-f", "-U", socket, "--filter=rate", "file", backing, bits]
-        for command, there in (
-            (argv, socket),
-            (["nbdfuse", mount / "card", f"nbd+unix:///?socket={socket}"], mount / "card"),
-        ):
-            child = subprocess.Popen(list(map(str, command)))
-            stack.callback(child.wait)
-            stack.callback(child.terminate)
-            while not there.exists():
-                time.sleep(0.05)
-        stack.callback(subprocess.run, ["fusermount", "-u", mount], check=False)
-        argv = ["losetup", "--find", "--show", "--direct-io=on", str(mount / "card")]
-        device = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
-        stack.callback(subprocess.run, ["losetup", "--detach", device], check=False)
-        yield Path(device)
 
 
 if __name__ == "__main__":

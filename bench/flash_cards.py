@@ -1,0 +1,185 @@
+"""What several cards, small changes and breaks cost: `piimage flash` from one variant in frames and its stamps.
+
+    sudo .venv/bin/python bench/flash_cards.py [--image FILE] [--runs N]
+
+Four cards of 20 MiB/s against one, then four of which one has a quarter of that: how long the slowest of the others
+takes against one alone; the slow one itself is not waited for (`bench/targets.py`: nbdkit, libnbd-bin). Then a card
+that reads 90 MB/s and writes 25 MB/s, as real ones do: written anew, gone on with after a kill at 63 % of the writing,
+and written with `--update` after one part of twenty has changed. The image is the cached default base, or FILE, packed
+by a build's own code. Medians of the ratios; both sides of a ratio in one run. Cards are compared with the image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from targets import MIB, Run, card, flash, limited
+
+from piimage import artifact
+from piimage.bases.cache import cache_root
+from piimage.disk.slots import Patch
+from piimage.flash.payload import open_payload
+from piimage.flash.ranges import amount, pieces
+from piimage.stamping import NodeStamp, write_stamp
+
+if TYPE_CHECKING:
+    from piimage.flash.payload import Payload
+
+RATE = 20
+YAML = """\
+version: 1
+name: bench
+base: debian-13
+users:
+  - {name: ada, uid: 1000, rename_from: auto}
+network:
+  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
+nodes: {count: 4, name: "node{n}", head: 0}
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster whose nodes are the image, each with another disk signature."""
+
+    source: Path
+    payload: Payload
+
+    def write(
+        self,
+        cards: dict[int, Path],
+        *more: str,
+        until: float = 9.0,
+        cards_done: int | None = None,
+    ) -> Run:
+        """Write the cards; killed once `until` of what is in use was moved to or from one, or `cards_done` are done."""
+        nodes = [word for n, device in cards.items() for word in ("--node", f"{n}={device}")]
+        most = until * amount(self.payload.needed)
+        return flash(
+            "--cluster",
+            self.source,
+            *nodes,
+            *more,
+            until=lambda done: done > most,
+            cards=cards_done,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--image", type=Path, default=None)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    image = options.image or next((cache_root() / "bases").glob("*/image.img"))
+    found: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        cluster = make(Path(name), image)
+        used = amount(cluster.payload.needed) / MIB
+        print(f"{cluster.payload.size / MIB:.0f} MiB, {used:.0f} MiB in use", flush=True)
+        for number in range(options.runs):
+            for what, value in {
+                **several(Path(name, f"several{number}"), cluster),
+                **one(Path(name, f"one{number}"), cluster),
+            }.items():
+                found[what].append(value)
+                print(f"  {what:44} {value:8.2f}", flush=True)
+    for what, values in found.items():
+        print(f"{what:46} {statistics.median(values):8.2f}")
+
+
+def make(home: Path, image: Path) -> Cluster:
+    (home / "cluster.yaml").write_text(YAML)
+    dist = home / "dist" / "bench"
+    stamps = dist / "stamps"
+    stamps.mkdir(parents=True)
+    made = artifact.publish(image, dist / "variants", "worker", fmt="img.zst")
+    nodes = {}
+    for number in range(4):
+        stamp = NodeStamp(f"node{number}", "v", f"b{number}", (Patch(0x1B8, bytes([number] * 4)),))
+        write_stamp(stamps / f"{stamp.node}.stamp", stamp)
+        nodes[stamp.node] = {"stamp": stamp.build, "variant": "v"}
+    known = {"id": "v", "image": f"variants/{made.image.name}", "sha256": made.sha256}
+    manifest = {"version": 1, "cluster": "bench", "variants": {"worker": known}, "nodes": nodes}
+    artifact.write_manifest(dist, manifest)
+    return Cluster(home / "cluster.yaml", open_payload(image))
+
+
+def several(home: Path, cluster: Cluster) -> dict[str, float]:
+    """One card, four alike, and four with a slow one."""
+    home.mkdir()
+    size = cluster.payload.size
+    with ExitStack() as stack:
+        cards = {n: stack.enter_context(limited(home / f"{n}", size, RATE)) for n in range(4)}
+        alone = cluster.write({0: cards[0]})
+        four = cluster.write(cards)
+        for n in cards:
+            check(home / f"{n}", cluster.payload, n)
+    (home / "slow").mkdir()
+    with ExitStack() as stack:
+        rates = [RATE, RATE, RATE, RATE / 4]
+        cards = {
+            n: stack.enter_context(limited(home / "slow" / f"{n}", size, rate))
+            for n, rate in enumerate(rates)
+        }
+        slow = cluster.write(cards, cards_done=3)
+        for n in range(3):
+            check(home / "slow" / f"{n}", cluster.payload, n)
+    peers = max(slow.cards[str(cards[n])] for n in range(3))
+    return {
+        "one card, seconds": alone.seconds,
+        "four cards / one": four.seconds / alone.seconds,
+        "slowest peer of a slow card / one": peers / alone.cards[str(next(iter(alone.cards)))],
+        "memory of one card, MiB": alone.memory / MIB,
+        "memory of four cards, MiB": four.memory / MIB,
+        "memory of four cards, one slow, MiB": slow.memory / MIB,
+    }
+
+
+def one(home: Path, cluster: Cluster) -> dict[str, float]:
+    """A card that reads faster than it writes."""
+    with card(home, cluster.payload.size, read=90, write=25) as device:
+        fresh = cluster.write({0: device})
+        change(home, cluster.payload)
+        update = cluster.write({0: device}, "--update")
+        check(home, cluster.payload, 0)
+        cluster.write({0: device}, until=0.63)
+        resumed = cluster.write({0: device}, "--resume")
+        check(home, cluster.payload, 0)
+    return {
+        "90/25 MB/s: anew, seconds": fresh.seconds,
+        "90/25 MB/s: --update, 5 % changed / anew": update.seconds / fresh.seconds,
+        "90/25 MB/s: --resume from 63 % / anew": resumed.seconds / fresh.seconds,
+    }
+
+
+def change(home: Path, payload: Payload) -> None:
+    """Other bytes in one of twenty chunks of what is in use."""
+    chunks = list(pieces(payload.needed, 4 * MIB))
+    with (home / "backing").open("r+b") as file:
+        for start, length in random.Random(1).sample(chunks, len(chunks) // 20):
+            file.seek(start)
+            file.write(os.urandom(length))
+
+
+def check(home: Path, payload: Payload, number: int) -> None:
+    with (home / "backing").open("rb") as card, payload.image.open("rb") as image:
+        for start, length in pieces(payload.needed, 4 * MIB):
+            card.seek(start)
+            image.seek(start)
+            wanted = bytearray(image.read(length))
+            if start == 0:
+                wanted[0x1B8:0x1BC] = bytes([number] * 4)
+            assert card.read(length) == wanted, f"the card is wrong at byte {start}"
+
+
+if __name__ == "__main__":
+    main()
