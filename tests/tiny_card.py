@@ -21,7 +21,12 @@ SIZE = ROOT + ROOT_SIZE
 SLOT, ZEROS = "/slot", "/zeros"
 
 
-def make_tiny(path: Path, root_size: int = ROOT_SIZE, data: int = 600_000) -> Path:
+def make_tiny(
+    path: Path,
+    root_size: int = ROOT_SIZE,
+    data: int = 600_000,
+    features: str = "^has_journal",
+) -> Path:
     """Make the image at `path`: a slot, a file of `data` bytes, and a file whose zeros are a hole of the image."""
     entries = b"".join(
         bytes([0, 0xFE, 0xFF, 0xFF, kind, 0xFE, 0xFF, 0xFF])
@@ -40,7 +45,7 @@ def make_tiny(path: Path, root_size: int = ROOT_SIZE, data: int = 600_000) -> Pa
     offset = ["--offset", str(BOOT // 512)]
     _tool("mkfs.vfat", "-F", "12", "-n", "bootfs", *offset, str(path), str(BOOT_SIZE >> 10))
     options = f"offset={ROOT},root_owner=0:0"
-    _tool("mke2fs", "-F", "-q", "-t", "ext4", "-O", "^has_journal", "-L", "rootfs", "-E", options,
+    _tool("mke2fs", "-F", "-q", "-t", "ext4", "-O", features, "-L", "rootfs", "-E", options,
           "-d", str(tree), str(path), f"{root_size >> 10}k")  # fmt: skip
     with path.open("r+b") as file:
         for _, where, length in ext4.extents(path, ROOT, ZEROS):

@@ -102,7 +102,6 @@ def _refuse_twice(jobs: Sequence[tuple[Examined, Source]]) -> None:
 
 def _lines(examined: Examined, source: Source) -> Iterator[str]:
     from piimage.cli.lines import human  # noqa: PLC0415 -- start-up time
-    from piimage.flash.ranges import amount  # noqa: PLC0415 -- start-up time
 
     device, payload = examined.device, source.payload
     yield device.title
@@ -113,7 +112,7 @@ def _lines(examined: Examined, source: Source) -> Iterator[str]:
     for mount in examined.mounts:
         yield f"  will be unmounted: {mount.point}"
     build = f", build {source.build}" if source.build else ""
-    needed = f"{human(amount(payload.needed))} of {human(payload.size)} to write"
+    needed = f"{human(payload.map.expected())} of {human(payload.size)} to write"
     yield f"  becomes: {source.title}{build}; {needed}; everything on it is lost"
 
 

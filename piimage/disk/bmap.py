@@ -15,9 +15,11 @@ from piimage.disk import ext4, fat
 from piimage.disk.atomic import write_bytes
 from piimage.disk.table import read_table, table_sectors
 from piimage.disk.window import joined
+from piimage.errors import ImageError
 from piimage.progress import Progress, Quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from piimage.disk.window import Image
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 BLOCK = 4096
 _EXTENDED = ("05", "0f", "85")
+_EXT = ("ext2", "ext3", "ext4")
 _CHUNK = 1 << 20
 
 
@@ -80,11 +83,47 @@ def bmap_document(
     return _xml(size, mapped, lines)
 
 
+def mapped_in_turn(
+    image: Path | Image, table: PartitionTable
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """What `mapped_ranges` tells, as it becomes known to who reads the image onward.
+
+    `(byte, ranges)`: with these ranges and those before, all that a card needs before that byte is told. Bytes
+    go up; the metadata that tells of what follows is read when it is its turn.
+    """
+    first = min(partition.start for partition in table.partitions)
+    yield 0, [(0, first), *table_sectors(image)]
+    end = 0
+    for partition in sorted(table.partitions, key=lambda p: p.start):
+        if partition.type in _EXTENDED:
+            continue
+        if partition.start < end:
+            raise ImageError(f"partitions of `{image.name}` overlap")
+        end = partition.start + partition.size
+        kind = partition.filesystem.type if partition.filesystem else ""
+        if kind in _EXT:
+            with ext4.open_ext4(image, partition.start) as system:
+                yield from system.allocated_in_turn()
+        yield end, [] if kind in _EXT else _partition_ranges(image, partition)
+
+
+def mapped_bytes(image: Path | Image, table: PartitionTable) -> int:
+    """About how many bytes a card needs, by what is known at the beginning of each file system."""
+    amount = min(partition.start for partition in table.partitions)
+    for partition in table.partitions:
+        if partition.filesystem and partition.filesystem.type in _EXT:
+            with ext4.open_ext4(image, partition.start) as system:
+                amount += system.used
+        else:
+            amount += sum(length for _, length in _partition_ranges(image, partition))
+    return amount
+
+
 def _partition_ranges(image: Path | Image, partition: Partition) -> list[tuple[int, int]]:
     if partition.type in _EXTENDED:
         return []
     kind = partition.filesystem.type if partition.filesystem else ""
-    if kind in ("ext2", "ext3", "ext4"):
+    if kind in _EXT:
         return ext4.allocated(image, partition.start)
     if kind == "vfat":
         return fat.allocated(image, partition.start)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piimage.disk.ext4_bitmap import used_blocks
+from piimage.disk.ext4_bitmap import used_in_turn
 from piimage.disk.ext4_inode import Inode, Inodes
-from piimage.disk.window import window
+from piimage.disk.window import joined, window
 from piimage.errors import ImageError
 from piimage.facts import FileFact
 from piimage.run import failure, run
@@ -125,13 +125,24 @@ class Ext4:
 
     def allocated(self) -> list[tuple[int, int]]:
         """`(image offset, length)` in bytes of all blocks in use, metadata included."""
+        return joined([each for _, ranges in self.allocated_in_turn() for each in ranges])
+
+    def allocated_in_turn(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """`(byte, ranges)` of the image: with these ranges and those before, all in use before that byte is told."""
         block, start = self._inodes.superblock.block_size, self._inodes.source.start
-        return [
-            (start + first * block, count * block)
-            for first, count in used_blocks(
-                self._inodes.source, self._inodes.superblock, self._inodes.groups
+        for end, runs in used_in_turn(
+            self._inodes.source, self._inodes.superblock, self._inodes.groups
+        ):
+            yield (
+                start + end * block,
+                [(start + first * block, count * block) for first, count in runs],
             )
-        ]
+
+    @property
+    def used(self) -> int:
+        """Bytes in use, by the superblock alone."""
+        superblock = self._inodes.superblock
+        return (superblock.blocks - superblock.free_blocks) * superblock.block_size
 
     def _file(self, path: str) -> Inode:
         number = self._resolve(path, follow=False)

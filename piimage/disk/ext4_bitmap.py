@@ -11,7 +11,6 @@ from piimage.disk.ext4_super import (
     RO_GDT_CSUM,
     RO_METADATA_CSUM,
 )
-from piimage.disk.window import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,27 +21,31 @@ if TYPE_CHECKING:
 _UNIFORM = re.compile(rb"\xff+|\x00+|[^\x00\xff]", re.DOTALL)
 
 
-def used_blocks(
+def used_in_turn(
     source: Window, superblock: Superblock, groups: Sequence[Group]
-) -> list[tuple[int, int]]:
-    """Runs `(first block, count)` in use, in order; metadata of every kind counts as used."""
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """`(block, runs)`: with these runs and those before, all in use before that block is told; group by group.
+
+    Each group's bitmap is read when it is its turn.
+    """
     runs: list[tuple[int, int]] = [(0, superblock.first_block)]
-    trusts_flag = bool(superblock.ro_compat & (RO_GDT_CSUM | RO_METADATA_CSUM))
-    for number, group in enumerate(groups):
-        first = superblock.group_start(number)
-        count = min(superblock.blocks_per_group, superblock.blocks - first)
-        # With flex_bg a group's metadata may lie in any group, also in one without a bitmap.
+    # With flex_bg a group's metadata may lie in any group, also in one without a bitmap.
+    for group in groups:
         runs += [
             (group.block_bitmap, 1),
             (group.inode_bitmap, 1),
             (group.inode_table, superblock.inode_table_blocks),
         ]
+    yield 0, runs
+    trusts_flag = bool(superblock.ro_compat & (RO_GDT_CSUM | RO_METADATA_CSUM))
+    for number, group in enumerate(groups):
+        first = superblock.group_start(number)
+        count = min(superblock.blocks_per_group, superblock.blocks - first)
         if trusts_flag and group.flags & GROUP_BLOCK_UNINIT:
-            runs += _backups(superblock, number, count)
+            yield first + count, _backups(superblock, number, count)
         else:
             bitmap = source.read(group.block_bitmap * superblock.block_size, -(-count // 8))
-            runs += ((first + at, length) for at, length in _set_bits(bitmap, count))
-    return joined(runs)
+            yield first + count, [(first + at, length) for at, length in _set_bits(bitmap, count)]
 
 
 def _backups(superblock: Superblock, group: int, count: int) -> list[tuple[int, int]]:

@@ -109,6 +109,12 @@ def _refuse_foreign(head: bytes, name: str) -> None:
             raise ImageError(f"no partition table: `{name}` is one {kind} file system")
 
 
+def declared_end(path: Path) -> int:
+    """Byte at which the last primary partition ends, by the MBR alone; raises `ImageError` if there is none."""
+    with window(path) as source:
+        return max((e.start + e.count for e in _entries(source, 0) if e.type), default=0) * SECTOR
+
+
 def table_sectors(path: Path | Image) -> list[tuple[int, int]]:
     """`(offset, length)` in bytes of every sector that is part of the table: MBR and EBRs."""
     with window(path) as source:

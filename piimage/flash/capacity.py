@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from piimage.disk.atomic import megabytes
 from piimage.errors import VerifyError
 from piimage.flash.medium import CHUNK, buffer
-from piimage.flash.payload import BLOCK
-from piimage.flash.ranges import Range, common, pieces, without
+from piimage.flash.ranges import BLOCK, Range, common, pieces, without
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

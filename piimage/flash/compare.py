@@ -8,8 +8,7 @@ from piimage.disk.window import joined
 from piimage.errors import VerifyError
 from piimage.flash.events import Event
 from piimage.flash.medium import CHUNK
-from piimage.flash.payload import BLOCK
-from piimage.flash.ranges import Range, amount, pieces
+from piimage.flash.ranges import BLOCK, Range, amount, pieces
 
 if TYPE_CHECKING:
     import mmap

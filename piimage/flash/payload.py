@@ -18,16 +18,18 @@ from piimage.disk.bmap import mapped_ranges
 from piimage.disk.table import read_table
 from piimage.disk.window import opened
 from piimage.errors import ImageError
-from piimage.flash.ranges import Range, pieces, rounded
+from piimage.flash.needed import Coming, Known
+from piimage.flash.ranges import BLOCK, Range, pieces, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from piimage.disk.arriving import Arriving
     from piimage.disk.slots import Patch
     from piimage.disk.window import Content, Image
     from piimage.facts import PartitionTable
+    from piimage.flash.needed import Needed
 
-BLOCK = 4096
 #: The head is what is written last: up to the first partition, and at most this.
 _HEAD = 1 << 20
 #: Blocks of the image that its fingerprint is made of.
@@ -36,7 +38,7 @@ _SAMPLES = 256
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """An image under `patches`: `size` in bytes, `needed` in whole blocks of 4096 bytes, in order.
+    """An image under `patches`: `size` in bytes, `map` the ranges that matter.
 
     `head` is where the part ends that is written last. `fingerprint` tells payloads apart, by what is known of
     them, their map, their patches and samples of the image.
@@ -46,9 +48,14 @@ class Payload:
     size: int
     table: PartitionTable
     patches: tuple[Patch, ...] = field(repr=False)
-    needed: tuple[Range, ...] = field(repr=False)
+    map: Needed = field(repr=False)
     head: int
     fingerprint: str
+
+    @property
+    def needed(self) -> tuple[Range, ...]:
+        """What matters, in whole blocks of 4096 bytes, in order; waits for an image that still arrives."""
+        return self.map.all(lambda: False)
 
     def place(self, offset: int) -> str:
         """Where byte `offset` lies, in words: `partition 2, ext4 rootfs`."""
@@ -135,16 +142,38 @@ def open_payload(
     ranges = [(0, table.size)] if full else _needed(image, table, patches)
     end = -(-table.size // BLOCK) * BLOCK
     needed = tuple(rounded([*ranges, *also], BLOCK, end))
-    first = min(partition.start for partition in table.partitions)
     return Payload(
         image=image,
         size=table.size,
         table=table,
         patches=tuple(patches),
-        needed=needed,
-        head=max(BLOCK, min(first, _HEAD) // BLOCK * BLOCK),
+        map=Known(needed),
+        head=_head(table),
         fingerprint=_fingerprint(image, f"{identity} {table.size}", patches, needed),
     )
+
+
+def open_arriving(image: Arriving, *, also: Sequence[Range] = (), identity: str = "") -> Payload:
+    """The payload of an image that still arrives; `also` and `identity` as for `open_payload`.
+
+    Waits until all its partitions have begun. Raises as `open_payload` does, and what unpacking it raises.
+    """
+    table = read_table(image)
+    known = f"{identity} {image.identity} {table.size} {sorted(also)}"
+    return Payload(
+        image=image,
+        size=table.size,
+        table=table,
+        patches=(),
+        map=Coming(image, table, also),
+        head=_head(table),
+        fingerprint=hashlib.sha256(known.encode()).hexdigest(),
+    )
+
+
+def _head(table: PartitionTable) -> int:
+    first = min(partition.start for partition in table.partitions)
+    return max(BLOCK, min(first, _HEAD) // BLOCK * BLOCK)
 
 
 def _needed(image: Path | Image, table: PartitionTable, patches: Sequence[Patch]) -> list[Range]:

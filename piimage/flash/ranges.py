@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 Range = tuple[int, int]
+#: What the ranges of a card are rounded to.
+BLOCK = 4096
 
 
 def amount(ranges: Iterable[Range]) -> int:
@@ -62,3 +64,15 @@ def pieces(ranges: Iterable[Range], size: int) -> Iterator[Range]:
             count = min(end, (at // size + 1) * size) - at
             yield at, count
             at += count
+
+
+def stretches(ranges: Iterable[Range], chunk: int, size: int) -> Iterator[list[Range]]:
+    """The ranges cut at every multiple of `chunk`, in groups of `size` bytes or a little more."""
+    group: list[Range] = []
+    for piece in pieces(ranges, chunk):
+        group.append(piece)
+        if amount(group) >= size:
+            yield group
+            group = []
+    if group:
+        yield group

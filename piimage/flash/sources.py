@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from piimage.disk.arriving import Arriving
 from piimage.disk.bmap import mapped_ranges
 from piimage.disk.intake import import_image
 from piimage.disk.sparse import hash_file
@@ -15,7 +16,7 @@ from piimage.disk.streams import image_format
 from piimage.disk.unframed import Framed, open_framed
 from piimage.errors import ImageError, PiimageError, VerifyError
 from piimage.flash.bmap_file import Bmap, beside
-from piimage.flash.payload import open_payload
+from piimage.flash.payload import open_arriving, open_payload
 from piimage.flash.ranges import without
 from piimage.progress import Progress, Quiet
 from piimage.stamping import read_stamp
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piimage.bases.cache import Cache
-    from piimage.disk.window import Image
     from piimage.flash.payload import Payload
 
+#: What is unpacked onward.
+_ONWARD = ("xz", "gz", "zst", "zip")
 _FORMATS = ("img", "img.zst", "img.xz", "qcow2")
 
 
@@ -49,7 +51,10 @@ class Source:
 
 
 class Sources:
-    """Opens sources; images packed otherwise than by a build are unpacked once, into a scratch directory."""
+    """Opens sources; images packed otherwise than in frames are unpacked once, into a scratch directory.
+
+    That goes on while they are written, but for those that have to be whole for it.
+    """
 
     def __init__(
         self, scratch: Path, *, full: bool = False, progress: Progress | None = None
@@ -57,11 +62,14 @@ class Sources:
         self._scratch, self._full, self._progress = scratch, full, progress or Quiet()
         self._raw: dict[Path, Path] = {}
         self._framed: dict[Path, Framed | None] = {}
+        self._arriving: dict[Path, Arriving] = {}
         self._proofs: dict[Path, Callable[[], None]] = {}
         self._hashing = ThreadPoolExecutor(1, "source")
 
     def close(self) -> None:
-        """Begin no further proofs."""
+        """Begin no further proofs, and end the unpacking."""
+        for image in self._arriving.values():
+            image.close()
         self._hashing.shutdown(wait=False, cancel_futures=True)
 
     def of_node(self, directory: Path, node: str) -> Source:
@@ -91,8 +99,7 @@ class Sources:
             proof = self._proof(files[1], sums.get(str(files[1].relative_to(directory))))
         else:
             digest = _listed(directory / f"{node}.sha256", files[0].name)
-            image, proof = self._opened(files[0], digest)
-            payload = open_payload(image, full=self._full, identity=identity)
+            payload, proof = self._opened(files[0], digest, identity)
         return Source(title, payload, files, node, build, variant, proof)
 
     def of_file(self, path: Path) -> Source:
@@ -105,22 +112,62 @@ class Sources:
         framed = self._in_frames(path)
         if framed is not None:
             return Source(path.name, open_payload(framed, full=self._full), (path,))
-        raw, _ = self._unpacked(path, None)
         bmap = beside(path)
+        if self._can_arrive(path):
+            return self._arrives(path, bmap)
+        raw, _ = self._unpacked(path, None)
         payload = open_payload(raw, also=bmap.ranges if bmap else (), full=self._full)
         if bmap and bmap.size != payload.size:
-            raise ImageError(
-                f"`{bmap.name}` is of an image of {bmap.size} bytes, `{path.name}` has {payload.size}",
-                hint="it belongs to another image: move it away",
-            )
+            raise _foreign_bmap(bmap, path, payload.size)
         proof = self._checked(raw, bmap) if bmap else lambda: None
         return Source(path.name, payload, (path,), proof=proof)
 
-    def _opened(self, path: Path, digest: str | None) -> tuple[Path | Image, Callable[[], None]]:
+    def _opened(
+        self, path: Path, digest: str | None, identity: str
+    ) -> tuple[Payload, Callable[[], None]]:
+        """The payload of a node's image, and its proof."""
         framed = self._in_frames(path)
-        if framed is not None:
-            return framed, self._proof(path, digest)
-        return self._unpacked(path, digest)
+        if framed is None and self._can_arrive(path):
+            image, payload = self._arrive(path, identity=identity)
+            right = self._proof(path, digest)
+
+            def proof() -> None:
+                image.finish()
+                right()
+
+            return payload, proof
+        raw, right = (framed, self._proof(path, digest)) if framed else self._unpacked(path, digest)
+        return open_payload(raw, full=self._full, identity=identity), right
+
+    def _can_arrive(self, path: Path) -> bool:
+        """Whether the image can be written while it is unpacked: what lies behind its partitions is not known then."""
+        return path.is_file() and not self._full and image_format(path) in _ONWARD
+
+    def _arrives(self, path: Path, bmap: Bmap | None) -> Source:
+        """An image that is written while it is unpacked."""
+        image, payload = self._arrive(path, bmap)
+
+        def proof() -> None:
+            size = image.finish()
+            if bmap and bmap.size != size:
+                raise _foreign_bmap(bmap, path, size)
+            if bmap:
+                bmap.check(image.raw)
+
+        return Source(path.name, payload, (path,), proof=proof)
+
+    def _arrive(
+        self, path: Path, bmap: Bmap | None = None, *, identity: str = ""
+    ) -> tuple[Arriving, Payload]:
+        """The image, whose unpacking begins now."""
+        with self._progress.step(f"opening {path.name}"):
+            if path not in self._arriving:
+                raw = self._scratch / f"arriving{len(self._arriving)}.img"
+                self._arriving[path] = Arriving(path, raw, at_least=bmap.size if bmap else 0)
+            image = self._arriving[path]
+            if bmap and bmap.size < image.size:
+                raise _foreign_bmap(bmap, path, image.size)
+            return image, open_arriving(image, also=bmap.ranges if bmap else (), identity=identity)
 
     def _in_frames(self, path: Path) -> Framed | None:
         """The image, if this file holds one in frames, opened once for all its cards."""
@@ -173,6 +220,13 @@ def open_sources(
             yield sources
         finally:
             sources.close()
+
+
+def _foreign_bmap(bmap: Bmap, path: Path, size: int) -> ImageError:
+    return ImageError(
+        f"`{bmap.name}` is of an image of {bmap.size} bytes, `{path.name}` has {size}",
+        hint="it belongs to another image: move it away",
+    )
 
 
 def _complete(framed: Framed) -> Framed:

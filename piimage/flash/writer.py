@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from threading import Event as Flag
 from typing import TYPE_CHECKING, Literal
 
 from piimage.errors import WriteFailedError
@@ -19,12 +22,10 @@ from piimage.flash.events import Event, Meter
 from piimage.flash.journal import Journal
 from piimage.flash.lanes import Lanes
 from piimage.flash.medium import CHUNK, Medium, buffer
-from piimage.flash.payload import BLOCK
-from piimage.flash.ranges import Range, amount, common, pieces, rounded, without
+from piimage.flash.ranges import BLOCK, Range, amount, common, pieces, rounded, stretches, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from threading import Event as Flag
+    from collections.abc import Callable, Iterable, Sequence
 
     from piimage.flash.payload import Payload, Reader
 
@@ -55,10 +56,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Todo:
-    """What to write, what to read back, what of the rest of the card must stay as it is, and how far we were."""
+    """What to `write`, in parts as they come, about how many bytes that is, and how far we were.
 
-    write: Sequence[Range]
-    check: Sequence[Range]
+    `check` is what to read back (None: all that is needed), `keep` what of the rest of the card must stay as it is.
+    """
+
+    write: Iterable[Sequence[Range]]
+    amount: int
+    check: Sequence[Range] | None = None
     keep: Sequence[Range] = ()
     done: int = 0
 
@@ -107,7 +112,9 @@ def write_card(
         slow=lambda s: notify(Event("slow", {"seconds": round(s)})),
     )
     with payload.reading() as reader:
-        writing = _Writing(medium, payload, reader, lanes=lanes, notify=notify, title=title)
+        writing = _Writing(
+            medium, payload, reader, lanes=lanes, notify=notify, title=title, stop=stop or Flag()
+        )
         return writing.run(mode, probed=probed, proof=proof)
 
 
@@ -121,12 +128,14 @@ class _Writing:
         lanes: Lanes,
         notify: Callable[[Event], None],
         title: str,
+        stop: Flag,
     ) -> None:
+        self._stopped = stop.is_set
         self._medium, self._payload, self._lanes = medium, payload, lanes
         self._card = Comparison(medium, payload, reader, lanes, notify)
         self._meter = Meter(notify)
         self._began = time.monotonic()
-        self._needed = common(payload.needed, [(0, medium.size)])
+        self._room = [(0, medium.size)]
         self._head = [(0, payload.head)]
         self._journal = Journal(
             fingerprint=payload.fingerprint, title=title[:200], phase="begun", done=0
@@ -137,16 +146,19 @@ class _Writing:
         todo = self._todo(mode)
         if todo is None:
             return Outcome(0, amount(self._needed), 0, self._seconds(), unchanged=True)
-        head = common(self._needed, self._head)
-        body, check = without(todo.write, self._head), without(todo.check, self._head)
-        self._meter.expect(write=amount(body), verify=amount(check))
-        self._lanes.once(self._blank)
+        body = (without(common(part, self._room), self._head) for part in todo.write)
+        first = next(body, [])
+        self._meter.expect(write=todo.amount, verify=self._expected(todo))
+        self._lanes.once(lambda: self._blank(todo.keep))
         self._note("begun", todo.done)
         if probed and not todo.done:
             self._meter.begin("probe")
-            self._lanes.once(lambda: probe(self._medium, keep=todo.keep, fill=body))
+            self._lanes.once(lambda: probe(self._medium, keep=todo.keep, fill=first))
         self._meter.begin("write")
-        self._write_body(body)
+        written = self._write_body(chain([first], body))
+        head = common(self._needed, self._head)
+        check = without(self._needed if todo.check is None else todo.check, self._head)
+        self._meter.expect(write=0, verify=amount(check))
         if probed:
             self._lanes.once(lambda: scatter(self._medium, keep=self._needed))
         self._lanes.once(self._medium.flush)
@@ -158,18 +170,24 @@ class _Writing:
             self._lanes.once(lambda: strays(self._medium, without(self._head, place)))
         proof()
         rewritten += self._finish(head)
-        written = amount(body) + amount(head) + rewritten
+        written += amount(head) + rewritten
         return Outcome(written, amount(check) + amount(head), rewritten, self._seconds())
 
     def _todo(self, mode: Mode) -> _Todo | None:
         """What there is to do; None if the card holds the payload already."""
-        everything = _Todo(self._needed, self._needed)
+        needed = self._payload.map
+        everything = _Todo(needed.in_turn(self._stopped), needed.expected(self._payload.head))
         if mode == "fresh":
             return everything
         found = self._found()
         if mode == "resume" and found is not None and found.done:
-            left = common(self._needed, [(found.done, self._medium.size)])
-            return _Todo(left, self._needed, self._needed, found.done)
+            rest = [(found.done, self._medium.size)]
+            return _Todo(
+                (common(part, rest) for part in needed.in_turn(self._stopped)),
+                needed.expected(max(found.done, self._payload.head)),
+                keep=[(0, self._payload.size)],
+                done=found.done,
+            )
         if not self._worth_comparing():
             return everything
         self._meter.expect(compare=amount(self._needed))
@@ -177,7 +195,19 @@ class _Writing:
         different = self._card.differing(self._needed, unit=_PIECE, done=self._meter.add)
         if not different:
             return None
-        return _Todo(different, different, without(self._needed, different))
+        body = amount(without(different, self._head))
+        return _Todo([different], body, different, without(self._needed, different))
+
+    @cached_property
+    def _needed(self) -> list[Range]:
+        """All that the card needs, once it is known."""
+        return common(self._payload.map.all(self._stopped), self._room)
+
+    def _expected(self, todo: _Todo) -> int:
+        """About how many bytes will be read back, but for the head."""
+        if todo.check is None:
+            return self._payload.map.expected(self._payload.head)
+        return amount(without(todo.check, self._head))
 
     def _found(self) -> Journal | None:
         """The journal of this very payload on the card."""
@@ -199,20 +229,20 @@ class _Writing:
     def _has_journal(self) -> bool:
         return self._payload.head >= journal.OFFSET + journal.SIZE
 
-    def _blank(self) -> None:
-        """No partition table, no old signatures at both ends; the first block goes first."""
+    def _blank(self, keep: Sequence[Range]) -> None:
+        """No partition table, no old signatures at both ends, but for `keep`; the first block goes first."""
         self._medium.zero(0, BLOCK)
         self._medium.flush()
         self._medium.zero(BLOCK, self._payload.head - BLOCK)
-        self._zero_tail()
+        self._zero_tail(keep)
         self._medium.flush()
 
-    def _zero_tail(self) -> None:
-        """Zeros over the last MiB, but for what is needed there: an old GPT has its copy at the end."""
+    def _zero_tail(self, keep: Sequence[Range]) -> None:
+        """Zeros over the last MiB, but for `keep`: an old GPT has its copy at the end."""
         size = self._medium.size
         start = max(self._payload.head, (size - _TAIL) // BLOCK * BLOCK)
         careful = (size - _LAST) // BLOCK * BLOCK
-        for at, length in without([(start, size - start)] if start < size else [], self._needed):
+        for at, length in without([(start, size - start)] if start < size else [], keep):
             for begin, count in pieces([(at, length)], BLOCK if at >= careful else CHUNK):
                 self._medium.zero(begin, count)
 
@@ -224,18 +254,22 @@ class _Writing:
             block[:] = journal.encode(self._journal)
             self._lanes.once(lambda: self._medium.write(journal.OFFSET, block))
 
-    def _write_body(self, body: Sequence[Range]) -> None:
-        for stretch in _stretches(body):
+    def _write_body(self, body: Iterable[Sequence[Range]]) -> int:
+        """Write all parts, as they come; how many bytes that was."""
+        written = 0
+        for stretch in (each for part in body for each in stretches(part, CHUNK, _STRETCH)):
             self._card.write(stretch, self._meter.add)
             self._lanes.once(self._medium.flush)
             self._note("write", sum(stretch[-1]))
+            written += amount(stretch)
+        return written
 
     def _finish(self, head: Sequence[Range]) -> int:
         """The head, its first block last; then what makes the card this node is read once more."""
         first = [(0, BLOCK)]
         stamp = [(patch.offset, len(patch.data)) for patch in self._payload.patches]
         delta = rounded([*head, *stamp], BLOCK, self._medium.size)
-        self._lanes.once(self._zero_tail)
+        self._lanes.once(lambda: self._zero_tail(self._needed))
         try:
             self._meter.begin("finish")
             self._card.write(without(head, first))
@@ -255,15 +289,3 @@ class _Writing:
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._began, 1)
-
-
-def _stretches(ranges: Sequence[Range]) -> Iterator[list[Range]]:
-    """The ranges in groups of some megabytes."""
-    group: list[Range] = []
-    for piece in pieces(ranges, CHUNK):
-        group.append(piece)
-        if amount(group) >= _STRETCH:
-            yield group
-            group = []
-    if group:
-        yield group

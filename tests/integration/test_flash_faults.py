@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -341,16 +342,40 @@ def test_a_flipped_bit_in_a_frame_never_reaches_a_card(card, framed, tmp_path, n
         assert after == before
 
 
-def test_an_image_in_frames_that_is_cut_short_is_refused(card, framed, tmp_path):
-    before = card.content()
+def test_an_image_in_frames_that_is_cut_short_becomes_no_card(card, framed, tmp_path):
+    """Without its index it is an ordinary stream: where it is cut shows while it is written."""
     for keep in (0.3, 0.9, 0.999):
         path = broken(framed[0], tmp_path, lambda c, _: c[: int(len(c) * keep)])  # noqa: B023 -- used at once
 
-        code, _, said = flash(card, "--image", path)
+        code, events, said = flash(card, "--image", path)
 
         assert code == 1, said
         assert "truncated or damaged" in said
-        assert card.content() == before
+        assert events[-1]["event"] == "failed"
+        assert not any(card.content()[:4096])
+
+
+@pytest.mark.parametrize("kept", [1, 0.6])
+def test_an_image_that_is_packed_as_one_stream(card, framed, tmp_path, kept):
+    """Whole, it becomes a card; cut short, which shows when a part of it is written, it becomes none."""
+    raw = framed[1]
+    packed = gzip.compress(raw.read_bytes(), 1)
+    path = tmp_path / "raw.img.gz"
+    path.write_bytes(packed[: int(len(packed) * kept)])
+
+    code, events, said = flash(card, "--image", path)
+
+    found, wanted = card.content(), raw.read_bytes()
+    if kept == 1:
+        assert (code, events[-1]["event"]) == (0, "done"), said
+        for start, length in mapped_ranges(raw):
+            assert found[start : start + length] == wanted[start : start + length], (
+                f"at byte {start}"
+            )
+    else:
+        assert (code, events[-1]["event"]) == (1, "failed"), said
+        assert "is truncated" in said
+        assert not any(found[:4096])
 
 
 def test_a_wrong_index_is_refused(card, framed, cluster, tmp_path):

@@ -8,7 +8,7 @@ import lzma
 import os
 import subprocess
 import zipfile
-from threading import Event
+from threading import Event, Timer
 
 import pytest
 from tiny_card import MIB, ROOT, SIZE, dirty_card, make_tiny, tiny_patches
@@ -23,8 +23,8 @@ from piimage.disk.sparse import copy_sparse, hash_file
 from piimage.errors import ImageError, PiimageError, VerifyError
 from piimage.flash.bmap_file import read_bmap
 from piimage.flash.journal import read_journal
-from piimage.flash.payload import BLOCK, open_payload
-from piimage.flash.ranges import amount, pieces
+from piimage.flash.payload import open_payload
+from piimage.flash.ranges import BLOCK, amount, pieces
 from piimage.flash.sources import open_sources
 from piimage.flash.writer import write_card
 from piimage.progress import Quiet
@@ -360,14 +360,6 @@ def test_an_index_of_another_image_is_refused(sources, framed, larger, tmp_path)
     assert "zstd -d" in caught.value.hint
 
 
-def test_frames_cut_short_are_refused(sources, framed):
-    with framed.open("r+b") as file:
-        file.truncate(framed.stat().st_size // 2)
-
-    with pytest.raises(ImageError, match="truncated or damaged"):
-        sources.of_file(framed)
-
-
 def test_two_cards_share_what_is_unpacked(sources, framed):
     one, other = sources.of_file(framed), sources.of_file(framed)
 
@@ -375,3 +367,180 @@ def test_two_cards_share_what_is_unpacked(sources, framed):
         assert content is also
     with one.payload.image.opened() as later:
         assert later is not content
+
+
+def test_frames_cut_short_get_no_partition_table(sources, framed, tmp_path):
+    """Without their end they are ordinary zstd data, which is seen to be cut short while it is written."""
+    with framed.open("r+b") as file:
+        file.truncate(framed.stat().st_size // 2)
+    source = sources.of_file(framed)
+    card = dirty_card(tmp_path / "card", source.payload.size)
+
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        written(card, source)
+    assert not any(card.read_bytes()[:BLOCK])
+
+
+@pytest.fixture(scope="session")
+def grouped(tmp_path_factory):
+    """An image whose file system has the bitmap of each group in that group: it is known when it comes."""
+    home = tmp_path_factory.mktemp("grouped")
+    path = make_tiny(
+        home / "grouped.img", root_size=50 * MIB, data=24 * MIB, features="^has_journal,^flex_bg"
+    )
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["xz", "gz", "zip", "zst"])
+def test_what_is_needed_of_an_image_that_arrives_is_what_the_whole_one_needs(
+    sources, grouped, tmp_path, kind
+):
+    image = tmp_path / grouped.name
+    copy_sparse(grouped, image)
+    payload = sources.of_file(pack(image, kind)).payload
+
+    assert payload.needed == open_payload(grouped).needed
+    assert payload.size == SIZE - 3 * MIB + 50 * MIB
+    found = payload.map.expected() / amount(payload.needed)
+    assert 0.9 < found < 1.1
+
+
+STALLING = """\
+#!/bin/sh
+head -c {first} {raw}
+for n in $(seq 200); do
+    [ -e {go} ] && exec tail -c +{next} {raw}
+    sleep 0.05
+done
+echo "zstd: nobody said go" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def stalling(grouped, tmp_path, monkeypatch):
+    """A packed image of which the second half comes once `go` is there, and `go`."""
+    go, first = tmp_path / "go", 20 * MIB
+    fake = tmp_path / "bin" / "zstd"
+    fake.parent.mkdir()
+    fake.write_text(STALLING.format(first=first, next=first + 1, raw=grouped, go=go))
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    packed = tmp_path / "grouped.img.zst"
+    packed.write_bytes(b"\x28\xb5\x2f\xfd and nothing that zstd would know")
+    return packed, go
+
+
+def test_a_packed_image_is_written_while_it_is_unpacked(sources, stalling, grouped, tmp_path):
+    packed, go = stalling
+    source = sources.of_file(packed)
+    card = dirty_card(tmp_path / "card", source.payload.size)
+    seen = []
+
+    def notify(event):
+        if event.kind == "progress":  # something is on the card
+            seen.append(go.exists())
+            go.touch()
+
+    outcome = written(card, source, notify=notify)
+
+    assert not seen[0]
+    content, wanted = card.read_bytes(), grouped.read_bytes()
+    needed = open_payload(grouped).needed
+    for start, length in needed:
+        assert content[start : start + length] == wanted[start : start + length]
+    assert outcome.written == outcome.checked == amount(needed)
+
+
+@pytest.mark.parametrize("mode", ["fresh", "update"])
+def test_who_waits_for_an_image_to_arrive_can_be_stopped(sources, stalling, tmp_path, mode):
+    packed, go = stalling
+    source, stop = sources.of_file(packed), Event()
+    card = dirty_card(tmp_path / "card", source.payload.size)
+    Timer(1.0, stop.set).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        written(card, source, stop=stop, mode=mode)
+    go.touch()
+
+
+def test_a_broken_write_of_an_image_that_arrives_goes_on(sources, grouped, tmp_path, monkeypatch):
+    monkeypatch.setattr("piimage.flash.writer._STRETCH", 4 * MIB)
+    image = tmp_path / grouped.name
+    copy_sparse(grouped, image)
+    packed, stop = pack(image, "zst"), Event()
+    source = sources.of_file(packed)
+    card = dirty_card(tmp_path / "card", source.payload.size)
+
+    def notify(event):
+        if event.kind == "progress" and event.data["done"] > 18 * MIB:
+            stop.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        written(card, source, stop=stop, notify=notify)
+    with open_sources(Cache(tmp_path / "other")) as again:
+        source = again.of_file(packed)
+        outcome = written(card, source, mode="resume")
+        assert outcome.written < amount(source.payload.needed) - 10 * MIB
+        content, wanted = card.read_bytes(), grouped.read_bytes()
+        for start, length in source.payload.needed:
+            assert content[start : start + length] == wanted[start : start + length]
+
+
+@pytest.mark.parametrize(
+    ("cut", "words"), [(1, "partitions have"), (30 * MIB, "partitions have"), (SIZE, "partitions")]
+)
+def test_an_image_cut_short_before_it_was_packed(sources, grouped, tmp_path, cut, words):
+    image = tmp_path / "short.img"
+    copy_sparse(grouped, image)
+    os.truncate(image, grouped.stat().st_size - cut)
+    source = sources.of_file(pack(image, "gz"))
+    card = dirty_card(tmp_path / "card", source.payload.size)
+
+    with pytest.raises(ImageError, match=f"is truncated: the image in it has .*{words}"):
+        written(card, source)
+    assert not any(card.read_bytes()[:BLOCK])
+
+
+def test_packed_data_that_is_damaged_near_its_end_gets_no_partition_table(sources, whole, tmp_path):
+    path = pack(whole, "xz")
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1
+    path.write_bytes(content)
+    source = sources.of_file(path)
+    card = dirty_card(tmp_path / "card", SIZE)
+
+    with pytest.raises(ImageError, match=r"is damaged|truncated"):
+        written(card, source)
+    assert not any(card.read_bytes()[:BLOCK])
+
+
+def test_what_is_packed_is_no_image(sources, tmp_path):
+    for content in (b"", b"x" * MIB):
+        path = tmp_path / "none.img.gz"
+        path.write_bytes(gzip.compress(content))
+
+        with pytest.raises(ImageError, match="no partition table"):
+            sources.of_file(path)
+
+
+@pytest.mark.parametrize("size", [SIZE - MIB, SIZE + MIB])
+def test_the_bmap_of_another_image_beside_a_packed_one(sources, whole, tmp_path, size):
+    whole.with_suffix(".bmap").write_bytes(bmap(whole, [(0, 3)], size=size))
+    path = pack(whole, "gz")
+
+    with pytest.raises(ImageError, match=r"is of an image of|is truncated"):
+        sources.of_file(path).proof()
+
+
+def test_a_packed_image_that_its_bmap_does_not_know_gets_no_partition_table(
+    sources, whole, tmp_path
+):
+    whole.with_suffix(".bmap").write_bytes(bmap(whole, [(0, 3)], checksum="1" * 64))
+    source = sources.of_file(pack(whole, "gz"))
+    card = dirty_card(tmp_path / "card", SIZE)
+
+    with pytest.raises(VerifyError, match="was made for"):
+        written(card, source)
+    assert not any(card.read_bytes()[:BLOCK])

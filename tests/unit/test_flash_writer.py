@@ -17,8 +17,8 @@ from piimage.disk.sparse import copy_sparse
 from piimage.errors import ImageError, VerifyError, WriteFailedError
 from piimage.flash import medium
 from piimage.flash.journal import read_journal
-from piimage.flash.payload import BLOCK, open_payload
-from piimage.flash.ranges import amount
+from piimage.flash.payload import open_payload
+from piimage.flash.ranges import BLOCK, amount
 from piimage.flash.writer import write_card
 
 EXTRA = 5 * MIB + 512
