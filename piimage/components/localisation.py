@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from piimage.delta import Entry
     from piimage.facts import Facts
 
-_LOCALE_FILES = ("/etc/default/locale", "/etc/locale.conf")
+_DEBIAN_LOCALE, _LOCALE = _LOCALE_FILES = ("/etc/default/locale", "/etc/locale.conf")
+#: From this version on Debian's systemd makes the first a link to the second, at each boot and whatever was there
+#: (/usr/lib/tmpfiles.d/debian.conf).
+_SYSTEMD_LINKS = 257
 _KEYBOARD = "/etc/default/keyboard"
 _VCONSOLE = "/etc/vconsole.conf"
 #: console-setup loads this compiled copy and looks at /etc/default/keyboard only without it.
@@ -34,9 +37,9 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         entries |= _generate(cluster.locale, facts)
         deferred = (f"the locale {cluster.locale} is generated at first boot by cloud-init",)
     else:
-        path = locale_file(facts)
-        text = set_variable(facts.text(path), "LANG", cluster.locale)
-        entries[path] = rewritten(facts, path, text)
+        for path in locale_files(facts):
+            text = set_variable(facts.text(path), "LANG", cluster.locale)
+            entries[path] = rewritten(facts, path, text)
     return Contribution(
         delta=Delta.of("localisation", entries),
         deferred=deferred,
@@ -74,12 +77,13 @@ def _timezone(zone: str, facts: Facts) -> dict[str, Entry]:
     return entries
 
 
-def locale_file(facts: Facts) -> str:
-    """Where LANG is kept: Debian's /etc/default/locale (since 13 a link) or locale.conf(5)."""
-    for path in _LOCALE_FILES:
-        if facts.has(path):
-            return real_path(facts, path)
-    return _LOCALE_FILES[1]
+def locale_files(facts: Facts) -> tuple[str, ...]:
+    """Where LANG is kept: Debian's /etc/default/locale (since 13 a link) or locale.conf(5), or for now in both."""
+    found = {real_path(facts, path) for path in _LOCALE_FILES if facts.has(path)}
+    major = re.match(r"\d+", facts.packages.get("systemd", ""))
+    if not found or (major and int(major[0]) >= _SYSTEMD_LINKS):
+        found.add(_LOCALE)
+    return tuple(sorted(found))
 
 
 def _folded(locale: str) -> str:

@@ -110,6 +110,28 @@ def test_a_compiled_locale_is_set_offline():
     assert stamp(localisation, facts=facts, locale="it_IT.UTF-8").user_data == {}
 
 
+@pytest.mark.parametrize(
+    ("version", "present", "written"),
+    [
+        ("252.39-1~deb12u1", {"/etc/default/locale"}, {"/etc/default/locale"}),
+        ("257.13-1~deb13u1", {"/etc/default/locale"}, {"/etc/default/locale", "/etc/locale.conf"}),
+        ("252.39-1~deb12u1", {"/etc/default/locale", "/etc/locale.conf"},
+         {"/etc/default/locale", "/etc/locale.conf"}),
+        ("257.13-1~deb13u1", {"/etc/locale.conf"}, {"/etc/locale.conf"}),
+    ],
+)  # fmt: skip
+def test_lang_is_in_every_file_that_a_boot_may_read(version, present, written):
+    """From Debian 13 on each boot makes /etc/default/locale a link, whatever was written there."""
+    facts = phony.debian()
+    files = {k: v for k, v in facts.files.items() if k not in localisation._LOCALE_FILES}
+    files |= {path: phony.text("LANG=en_GB.UTF-8\n") for path in present}
+    packages = {**facts.packages, "systemd": version}
+    part = image(localisation, facts=replace(facts, files=files, packages=packages))
+
+    assert set(localisation._LOCALE_FILES) & set(part.delta.entries) == written
+    assert all(content(part, path) == 'LANG="C.UTF-8"\n' for path in written)
+
+
 def test_a_missing_locale_waits_for_the_first_boot_and_says_so():
     part = image(localisation, locale="it_IT.UTF-8")
 
