@@ -62,7 +62,9 @@ def test_a_node_that_kept_its_promises_passes():
     assert {"plan: host name", "plan: sudo of ops"} <= set(found)
 
 
-OTHER = interface(WIRE.other_mac, flags=["BROADCAST", "UP"])
+OTHER = interface(
+    WIRE.other_mac, addr_info=[{"family": "inet6", "local": "fe80::2", "prefixlen": 64}]
+)
 LEASE = interface(
     WIRE.other_mac, addr_info=[{"family": "inet", "local": "10.0.2.15", "prefixlen": 24}]
 )
@@ -89,8 +91,9 @@ BROKEN = [
     ("wired address", ("addresses",), GREEDY, "10.1.10.243/8"),
     ("routes on the wire", ("routes",), lambda r: r + DEFAULT, "10.1.10.0/24, default via 10.1.10.1"),
     ("IPv6 default route on the wire", ("routes6",), [{"dev": "eth0", "gateway": "fe80::2"}], "fe80::2"),
-    ("second NIC", ("addresses",), OTHER, "up"),
+    ("second NIC", ("addresses",), OTHER, "fe80::2/64"),
     ("second NIC", ("addresses",), LEASE, "10.0.2.15/24"),
+    ("second NIC", ("routes",), lambda r: [*r, {"dst": "10.0.0.0/8", "dev": "eth1"}], "route 10.0.0.0/8"),
     ("time zone", ("clock", "zone"), "/usr/share/zoneinfo/Etc/UTC", "Etc/UTC"),
     ("clock", ("clock", "now"), lambda now: now - 3600, "s off"),
     ("clock", ("clock", "now"), 0, "s off"),
@@ -116,6 +119,14 @@ def test_each_broken_promise_is_named(name, path, to, words):
 
     assert found[name].ok is False
     assert words in found[name].found
+
+
+def test_a_second_nic_may_be_switched_on_when_it_takes_nothing():
+    facts = changed("addresses", to=interface(WIRE.other_mac, flags=["BROADCAST", "UP"]))
+    multicast = {"dst": "ff00::/8", "dev": "eth1", "table": "local", "type": "multicast"}
+    facts["routes"] = [*facts["routes"], multicast]
+
+    assert verdict(facts)["second NIC"].ok is True
 
 
 def test_warnings_of_cloud_init_are_listed_and_pass():
