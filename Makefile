@@ -36,7 +36,10 @@ integration: ## tests with the libguestfs appliance
 	$(BIN)/pytest -q tests/integration
 
 e2e: ## tests that build the default base, build images and start them in QEMU
-	$(BIN)/pytest -q tests/e2e
+	$(BIN)/pytest -q -m "not matrix" tests/e2e
+
+test-matrix: setup-tests ## boot an image like each vendor's in QEMU
+	@bash own.sh $(BIN)/pytest -q --durations=0 tests/e2e/test_vendor_boots.py
 
 checks: lint type unit processes integration e2e
 
@@ -46,4 +49,4 @@ test: setup-tests ## everything: lint, types and all tests
 demo: setup ## make the default base and build node 3 of the sample cluster
 	@bash own.sh bash demo.sh
 
-.PHONY: help setup setup-tests lint type unit processes integration e2e checks test demo
+.PHONY: help setup setup-tests lint type unit processes integration e2e checks test test-matrix demo

@@ -1,0 +1,92 @@
+"""Images laid out like the vendors', with a userland that runs: built, booted and asked from inside.
+
+The first is part of `make test`; `make test-matrix` boots them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+import pytest
+from fixtures import bootable, raspios, raspios_boots
+
+from piimage.bases.store import Store
+
+#: Another disk, user and date than in the tests that only read.
+TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
+VENDORS = {"raspios-trixie": raspios_boots.trixie(TRIXIE)}
+ALL = [pytest.param(name, marks=pytest.mark.matrix if n else ()) for n, name in enumerate(VENDORS)]
+YAML = """\
+version: 1
+name: vendors
+base: vendor
+timezone: Europe/Rome
+users:
+  - {name: ada, uid: 1000, rename_from: auto, sudo: nopasswd, password: locked}
+  - {name: ops, uid: 1001}
+network:
+  wired: {subnet: 10.77.0.0/16, first: 10.77.3.1}
+  wifi: {ssid: "Lab 2", country: "NO", psk: "env:LAB_PSK"}
+nodes: {count: 1, name: "n{n}", head: 0}
+"""
+
+
+@dataclass(frozen=True)
+class Played:
+    """A rehearsal's report, and the console."""
+
+    status: int
+    report: dict
+    console: str
+
+    @property
+    def found(self):
+        return {finding["name"]: finding["found"] for finding in self.report["findings"]}
+
+
+@pytest.fixture(scope="module", params=ALL)
+def played(request, default_base, piimage):
+    """Node 0 over the vendor's image, in a cache of its own beside the user's: nothing of it stays."""
+    user = Store()
+    with user.scratch() as home, pytest.MonkeyPatch.context() as environment:
+        environment.setitem(os.environ, "LAB_PSK", "0123456789abcdef" * 4)
+        (home / "making").mkdir()
+        vendor = VENDORS[request.param]
+        image = bootable.make(user.base(default_base), vendor, home / "vendor.img", home / "making")
+        cache = home / "cache"
+        cache.mkdir()
+        for shared in ("native", "packages"):
+            (cache / shared).symlink_to(user.directory(shared))
+        (home / "cluster.yaml").write_text(YAML)
+        for words in (
+            ("base", "import", image, "--name", "vendor"),
+            ("build", home / "cluster.yaml", "--node", "0"),
+        ):
+            done = piimage(*words, cache=cache)
+            assert done.returncode == 0, done.stderr
+        done = piimage("boot", home / "cluster.yaml", "--node", "0", "--json", cache=cache)
+        console = home / "dist/vendors/rehearsal/n0/console.log"
+        yield Played(done.returncode, json.loads(done.stdout), console.read_text(errors="replace"))
+
+
+def test_the_node_comes_up_as_promised(played):
+    report = played.report
+
+    assert [f for f in report["findings"] if f["ok"] is not True] == [], played.console[-4000:]
+    assert (played.status, report["ok"], report["error"]) == (0, True, None)
+    assert {
+        "login prompt", "cloud-init", "host name", "/etc/hosts", "machine id", "locale", "ssh", "user ada",
+        "user ops", "sudo of ada", "wired address", "routes on the wire", "second NIC", "serves time", "target",
+        "failed units", "system state", "root file system grown", "power off", "secrets that nobody can read",
+    } <= played.found.keys()  # fmt: skip
+
+
+def test_the_first_boots_own_work_was_done_too(played):
+    """The disk has another signature, and what is mounted by it is found."""
+    node = played.report["facts"]["host"]
+
+    assert "root=PARTUUID=5eedba5e-02" in node["cmdline"]
+    assert "disk-by\\x2dpartuuid-5eedba5e" not in played.console
+    assert "Found device" in played.console
