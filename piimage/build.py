@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from piimage import __version__, artifact, stamping, variant
+from piimage import __version__, artifact, imprint, stamping, variant
 from piimage.bake.session import Packages
 from piimage.bases import looked_up
 from piimage.components import mpi
@@ -219,6 +219,8 @@ class Build:
                     fmt=self.fmt, patches=made.patches, progress=self.progress,
                 )  # fmt: skip
                 known = {k: v for k, v in known.items() if k == "stamp"}
+        builds = [str(known.get(k)) for k in ("stamp", *artifact.FORMATS)]
+        imprint.keep(self.output, self.cluster, stamped, role.variant, role.base.facts, builds)
         manifest["nodes"][node.name] = {
             **known,
             kind: stamped.build,

@@ -45,8 +45,9 @@ def stamp(cluster: Cluster, plan: StampPlan, variant: Variant, facts: Facts) -> 
     patches = fill(variant.slots, plan.slots)
     firmware = facts.table.partition(facts.mounts[facts.firmware])
     patches += fat.stage(variant.image, firmware.start, plan.firmware)
-    if not _names_partuuid(facts):
-        patches.append(Patch(_DISK_ID_OFFSET, disk_id(cluster, plan.node.name)))
+    signature = own_disk_id(cluster, plan.node.name, facts)
+    if signature is not None:
+        patches.append(Patch(_DISK_ID_OFFSET, signature))
     return NodeStamp(plan.node.name, variant.id, plan.build, tuple(patches))
 
 
@@ -54,6 +55,11 @@ def disk_id(cluster: Cluster, node: str) -> bytes:
     """Four bytes of MBR signature, the same at every build and different on every node: two cards in one host."""
     digest = hashlib.sha256(f"{cluster.name}\0{node}".encode()).digest()[:4]
     return digest if any(digest) else b"\x01\0\0\0"
+
+
+def own_disk_id(cluster: Cluster, node: str, facts: Facts) -> bytes | None:
+    """`disk_id` if the stamp sets it, else None."""
+    return None if _names_partuuid(facts) else disk_id(cluster, node)
 
 
 def _names_partuuid(facts: Facts) -> bool:

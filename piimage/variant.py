@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from piimage.apply import APPLY_VERSION, apply
 from piimage.delta import Delta, File
-from piimage.disk import ext4
+from piimage.disk import census, ext4
 from piimage.disk.atomic import require_space, sync, write_bytes
 from piimage.disk.slots import SlotMap, locate
 from piimage.disk.sparse import allocated_bytes, copy_sparse
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from piimage.plan.plan import VariantPlan
     from piimage.progress import Progress
 
-_IMAGE, _RECORD = "image.img", "variant.json"
+_IMAGE, _RECORD, CENSUS = "image.img", "variant.json", "census.json.gz"
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A finished variant: its content id, the raw image (0444) and where its slots lie."""
+    """A finished variant: its content id, the raw image (0444), where its slots lie, and a census of it."""
 
     id: str
     image: Path
     slots: SlotMap
+    census: Path
 
 
 def variant_id(base: Base, plan: VariantPlan) -> str:
@@ -50,8 +51,10 @@ def ensure(base: Base, plan: VariantPlan, *, cache: Cache, progress: Progress) -
     with cache.lock(f"variant-{identity}"):
         if not ((home / _RECORD).exists() and (home / _IMAGE).exists()):
             _make(base, plan, home, cache, progress)
+        if not (home / CENSUS).exists():  # made by an older piimage
+            _count(base, home, progress)
     record = json.loads((home / _RECORD).read_bytes())
-    return Variant(identity, home / _IMAGE, SlotMap.from_json(record["slots"]))
+    return Variant(identity, home / _IMAGE, SlotMap.from_json(record["slots"]), home / CENSUS)
 
 
 def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Progress) -> None:
@@ -72,6 +75,7 @@ def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Pro
             ext4.check(image, root.start)
             sizes = {path: slot.size for path, slot in plan.slots.items()}
             slots = locate(image, root.start, sizes)
+        _count(base, draft, progress)
         record = {"id": home.name, "base": base.id, "slots": slots.to_json()}
         write_bytes(draft / _RECORD, json.dumps(record, sort_keys=True).encode())
         image.chmod(0o444)
@@ -80,6 +84,19 @@ def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Pro
             home.rename(scratch / "old")
         draft.rename(home)
         sync(home.parent)
+
+
+def _count(base: Base, home: Path, progress: Progress) -> None:
+    """Write the census of the variant in `home`, which `piimage verify` holds images and cards against."""
+    facts = base.facts
+    with progress.step("taking a census of the files"):
+        found = census.take(
+            home / _IMAGE,
+            root=facts.mounts["/"],
+            firmware=facts.mounts[facts.firmware],
+            place=facts.firmware,
+        )
+        write_bytes(home / CENSUS, found.encode())
 
 
 def _content(delta: Delta) -> int:

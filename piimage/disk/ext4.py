@@ -39,19 +39,19 @@ class Ext4:
     """An open file system; paths are absolute in it, names text with `surrogateescape`."""
 
     def __init__(self, source: Window) -> None:
-        self._inodes = Inodes(source)
+        self.inodes = Inodes(source)
         self._directories: dict[int, dict[str, int]] = {}
         self._answered = 0
 
     @property
     def uuid(self) -> bytes:
         """The file system's UUID, 16 bytes."""
-        return self._inodes.source.read(1024 + 104, 16)
+        return self.inodes.source.read(1024 + 104, 16)
 
     @property
     def free(self) -> int:
         """Bytes in blocks that nothing uses, those reserved for root included."""
-        superblock = self._inodes.superblock
+        superblock = self.inodes.superblock
         return superblock.free_blocks * superblock.block_size
 
     def list_tree(self, roots: Iterable[str], max_depth: int | None = None) -> dict[str, FileFact]:
@@ -62,9 +62,10 @@ class Ext4:
         """
         found: dict[str, FileFact] = {}
         for root in roots:
-            number = self._resolve(root, follow=False)
-            if number is not None:
-                self._walk(_clean(root), number, max_depth, found)
+            for path, inode in self.walk(root, max_depth):
+                found[path] = self._fact(inode)
+                if len(found) > _MAX_ENTRIES:
+                    raise self.inodes.damaged("it has too many names")
         return found
 
     def read_files(self, paths: Iterable[str], *, limit: int = DEFAULT_LIMIT) -> dict[str, bytes]:
@@ -75,13 +76,13 @@ class Ext4:
         found: dict[str, bytes] = {}
         for path in paths:
             number = self._resolve(path, follow=True)
-            inode = self._inodes.inode(number) if number is not None else None
+            inode = self.inodes.inode(number) if number is not None else None
             if inode is None or inode.kind != "file" or inode.size > limit:
                 continue
             self._answered += inode.size
             if self._answered > _MAX_ANSWER:
-                raise ImageError(f"the files asked of `{self._inodes.source.name}` exceed 1 GiB")
-            found[path] = self._inodes.content(inode)
+                raise ImageError(f"the files asked of `{self.inodes.source.name}` exceed 1 GiB")
+            found[path] = self.inodes.content(inode)
         return found
 
     def size(self, path: str) -> int:
@@ -91,7 +92,7 @@ class Ext4:
     def modified(self, path: str) -> int | None:
         """When `path` was last written, in epoch seconds; links are followed, None if absent."""
         number = self._resolve(path, follow=True)
-        return self._inodes.inode(number).mtime if number is not None else None
+        return self.inodes.inode(number).mtime if number is not None else None
 
     def extents(self, path: str) -> list[tuple[int, int, int]]:
         """`(file offset, image offset, length)` of all bytes of a regular file, in file order.
@@ -104,10 +105,10 @@ class Ext4:
             raise ImageError(
                 f"`{path}` has {inode.links} hard links, so it cannot be overwritten alone"
             )
-        block, start = self._inodes.superblock.block_size, self._inodes.source.start
+        block, start = self.inodes.superblock.block_size, self.inodes.source.start
         found: list[tuple[int, int, int]] = []
         at = 0
-        for piece in self._inodes.runs(inode):
+        for piece in self.inodes.runs(inode):
             if piece.logical * block != at:
                 break
             if not piece.written:
@@ -129,9 +130,9 @@ class Ext4:
 
     def allocated_in_turn(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         """`(byte, ranges)` of the image: with these ranges and those before, all in use before that byte is told."""
-        block, start = self._inodes.superblock.block_size, self._inodes.source.start
+        block, start = self.inodes.superblock.block_size, self.inodes.source.start
         for end, runs in used_in_turn(
-            self._inodes.source, self._inodes.superblock, self._inodes.groups
+            self.inodes.source, self.inodes.superblock, self.inodes.groups
         ):
             yield (
                 start + end * block,
@@ -141,31 +142,31 @@ class Ext4:
     @property
     def used(self) -> int:
         """Bytes in use, by the superblock alone."""
-        superblock = self._inodes.superblock
+        superblock = self.inodes.superblock
         return (superblock.blocks - superblock.free_blocks) * superblock.block_size
 
     def _file(self, path: str) -> Inode:
         number = self._resolve(path, follow=False)
         if number is None:
-            raise ImageError(f"`{self._inodes.source.name}` has no `{path}`")
-        inode = self._inodes.inode(number)
+            raise ImageError(f"`{self.inodes.source.name}` has no `{path}`")
+        inode = self.inodes.inode(number)
         if inode.kind != "file":
-            raise ImageError(f"`{path}` in `{self._inodes.source.name}` is no regular file")
+            raise ImageError(f"`{path}` in `{self.inodes.source.name}` is no regular file")
         return inode
 
-    def _walk(self, path: str, number: int, depth: int | None, found: dict[str, FileFact]) -> None:
+    def walk(self, root: str = "/", max_depth: int | None = None) -> Iterator[tuple[str, Inode]]:
+        """Every path at and below `root` with its inode, parents first; nothing where it is not there."""
+        number = self._resolve(root, follow=False)
         seen: set[int] = set()
-        todo = [(path, number, 0)]
+        todo = [] if number is None else [(_clean(root), number, 0)]
         while todo:
             path, number, level = todo.pop()
-            inode = self._inodes.inode(number)
-            found[path] = self._fact(inode)
-            if len(found) > _MAX_ENTRIES:
-                raise self._inodes.damaged("it has too many names")
-            if inode.kind != "dir" or (depth is not None and level >= depth):
+            inode = self.inodes.inode(number)
+            yield path, inode
+            if inode.kind != "dir" or (max_depth is not None and level >= max_depth):
                 continue
             if number in seen:
-                raise self._inodes.damaged(f"directory `{path}` contains itself")
+                raise self.inodes.damaged(f"directory `{path}` contains itself")
             seen.add(number)
             prefix = path.rstrip("/") + "/"
             todo += [(prefix + n, child, level + 1) for n, child in self._names(inode).items()]
@@ -173,7 +174,7 @@ class Ext4:
     def _fact(self, inode: Inode) -> FileFact:
         target = None
         if inode.kind == "link":
-            target = self._inodes.link_target(inode).decode(errors="surrogateescape")
+            target = self.inodes.link_target(inode).decode(errors="surrogateescape")
         return FileFact(
             kind=inode.kind,
             mode=stat.S_IMODE(inode.mode),
@@ -191,18 +192,18 @@ class Ext4:
             if part == "..":
                 trail = trail[:-1] or [_ROOT]
                 continue
-            parent = self._inodes.inode(trail[-1])
+            parent = self.inodes.inode(trail[-1])
             number = self._names(parent).get(part) if parent.kind == "dir" else None
             if number is None:
                 return None
-            inode = self._inodes.inode(number)
+            inode = self.inodes.inode(number)
             if inode.kind != "link" or (not todo and not follow):
                 trail.append(number)
                 continue
             hops += 1
             if hops > _MAX_HOPS:
                 return None
-            target = self._inodes.link_target(inode).decode(errors="surrogateescape")
+            target = self.inodes.link_target(inode).decode(errors="surrogateescape")
             trail = [_ROOT] if target.startswith("/") else trail
             todo += [part for part in target.split("/") if part not in ("", ".")][::-1]
         return trail[-1]
@@ -213,14 +214,14 @@ class Ext4:
         if known is not None:
             return known
         if directory.size > _MAX_DIRECTORY:
-            raise self._inodes.damaged(f"directory inode {directory.number} is too large")
-        raw, block = self._inodes.content(directory), self._inodes.superblock.block_size
+            raise self.inodes.damaged(f"directory inode {directory.number} is too large")
+        raw, block = self.inodes.content(directory), self.inodes.superblock.block_size
         names: dict[str, int] = {}
         for start in range(0, len(raw), block):
             for number, name in self._records(directory, raw[start : start + block]):
                 text = name.decode(errors="surrogateescape")
                 if "/" in text or "\0" in text or not text or text in names:
-                    raise self._inodes.damaged(
+                    raise self.inodes.damaged(
                         f"directory inode {directory.number} holds the name {text!r}"
                     )
                 if text not in (".", ".."):
@@ -237,9 +238,7 @@ class Ext4:
             size = block[at + 6] if at + 8 <= len(block) else 0
             length = len(block) if length in (0, 0xFFFF) and len(block) == 1 << 16 else length
             if length < 8 or length % 4 or at + length > len(block) or size + 8 > length:  # noqa: PLR2004 -- header size
-                raise self._inodes.damaged(
-                    f"directory inode {directory.number} has a broken record"
-                )
+                raise self.inodes.damaged(f"directory inode {directory.number} has a broken record")
             if number and block[at + 7] != _TAIL_TYPE:
                 yield number, block[at + 8 : at + 8 + size]
             at += length

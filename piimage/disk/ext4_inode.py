@@ -33,7 +33,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inode:
-    """One inode: `mode` with its type bits, `size` in bytes, `map` says where the data lies."""
+    """One inode: `mode` with its type bits, `size` in bytes, `map` says where the data lies.
+
+    `acl` is the block with extended attributes that found no room in the inode, 0 if there is none.
+    """
 
     number: int
     mode: int
@@ -44,6 +47,7 @@ class Inode:
     links: int
     flags: int
     map: bytes
+    acl: int = 0
 
     @property
     def kind(self) -> str:
@@ -89,7 +93,31 @@ class Inodes:
             links=links,
             flags=int.from_bytes(raw[32:36], "little"),
             map=raw[40:100],
+            acl=int.from_bytes(raw[104:108], "little")
+            | int.from_bytes(raw[118:120], "little") << 32,
         )
+
+    def whole(self, number: int) -> bytes:
+        """All bytes of inode `number`, those behind the first 128 too, where there are any."""
+        sb = self.superblock
+        group, index = divmod(number - 1, sb.inodes_per_group)
+        at = self.groups[group].inode_table * sb.block_size + index * sb.inode_size
+        return self.source.read(at, sb.inode_size)
+
+    def pieces(self, inode: Inode, most: int = 1 << 20) -> Iterator[bytes]:
+        """The content in pieces of at most `most` bytes; holes and reserved space are zeros."""
+        block, at = self.superblock.block_size, 0
+        for run in self.runs(inode):
+            start, end = run.logical * block, min((run.logical + run.count) * block, inode.size)
+            for here in range(at, start, most):
+                yield bytes(min(most, start - here))
+            for here in range(start, end, most):
+                length = min(most, end - here)
+                place = run.physical * block + here - start
+                yield self.source.read(place, length) if run.written else bytes(length)
+            at = end
+        for here in range(at, inode.size, most):
+            yield bytes(min(most, inode.size - here))
 
     def runs(self, inode: Inode) -> list[Run]:
         """Where the content lies, in file order, holes left out; `ImageError` if that is broken."""

@@ -125,7 +125,8 @@ def stamped(image, facts, **more):
         "checks": (),
         **more,
     }
-    variant = Variant("v" * 64, image, locate(image, SMALL_ROOT_START, SLOTS))
+    slots = locate(image, SMALL_ROOT_START, SLOTS)
+    variant = Variant("v" * 64, image, slots, image.with_suffix(".census"))
     return stamp(cluster, StampPlan(**values), variant, facts)
 
 

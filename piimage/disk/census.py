@@ -1,0 +1,251 @@
+"""A census: every name on both file systems of an image with what it is, so that any change can be named.
+
+Contents are told by their SHA-256. Times are left out: equal trees have equal censuses.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import stat
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from piimage.disk.ext4 import Ext4
+from piimage.disk.ext4_super import INCOMPAT_RECOVER, SUPERBLOCK_OFFSET
+from piimage.disk.ext4_xattr import attributes
+from piimage.disk.fat_reader import Fat
+from piimage.disk.table import read_table
+from piimage.disk.window import window
+from piimage.errors import ImageError
+from piimage.facts import Filesystem, Partition, PartitionTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from piimage.disk.ext4_inode import Inode
+    from piimage.disk.slots import Patch
+
+#: The key of the document; another version has another one.
+_KEY = "census 1"
+#: Flags of inodes that somebody sets on purpose: immutable and append-only (chattr(1)).
+_FLAGS = 0x30
+_FAT_MODE = 0o755
+_DISK_ID = 0x1B8
+#: Fields of the superblock: name, offset, bytes (Documentation/filesystems/ext4/super.rst).
+_SETTINGS = (
+    ("inodes", 0, 4),
+    ("blocks", 4, 4),
+    ("errors", 60, 2),
+    ("compat", 92, 4),
+    ("incompat", 96, 4),
+    ("ro_compat", 100, 4),
+    ("options", 256, 4),
+)
+_LARGE_FILE, _ORPHAN_PRESENT = 0x2, 0x10000
+_DEVICES = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p", stat.S_IFSOCK: "s"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One name: `kind` as in `FileFact`, `size` and `sha256` of a file's content, `target` of a link.
+
+    `target` of what is none of these three is its type and number, as in `c 1:3`. `attributes` are the extended
+    ones, as text where they are text and else in hex.
+    """
+
+    kind: str
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    sha256: str = ""
+    target: str = ""
+    flags: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """All of an image: `root` by path, `firmware` by path on the FAT (from `/`), which is mounted at `place`.
+
+    `numbers` are those of the two partitions, `boot_sector` is the digest of the first sector without the disk's
+    signature: flags, boot code and what else the table does not tell. `superblock` has what of the root's superblock
+    is settled when the file system is made (`superblock_settings`).
+    """
+
+    table: PartitionTable
+    numbers: tuple[int, int]
+    boot_sector: str
+    superblock: str
+    place: str
+    root: Mapping[str, Seen]
+    firmware: Mapping[str, Seen]
+
+    def encode(self) -> bytes:
+        """Compressed JSON; equal censuses give equal bytes."""
+        document = {
+            "table": asdict(self.table),
+            "numbers": self.numbers,
+            "boot_sector": self.boot_sector,
+            "superblock": self.superblock,
+            "place": self.place,
+            "root": {path: _short(seen) for path, seen in self.root.items()},
+            "firmware": {path: _short(seen) for path, seen in self.firmware.items()},
+        }
+        text = json.dumps({_KEY: document}, sort_keys=True, separators=(",", ":"))
+        return gzip.compress(text.encode(errors="surrogateescape"), 6, mtime=0)
+
+    @classmethod
+    def decode(cls, data: bytes, name: str) -> Census:
+        """Read `encode` back; raises `ImageError` that calls the data `name` for anything else."""
+        try:
+            document = json.loads(gzip.decompress(data))[_KEY]
+            root, firmware = map(int, document["numbers"])
+            return cls(
+                table=_table(document["table"]),
+                numbers=(root, firmware),
+                boot_sector=document["boot_sector"],
+                superblock=document["superblock"],
+                place=document["place"],
+                root={path: Seen(**values) for path, values in document["root"].items()},
+                firmware={path: Seen(**values) for path, values in document["firmware"].items()},
+            )
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise ImageError(
+                f"`{name}` is damaged or of another version of piimage",
+                hint="remove it: `piimage build` makes it again",
+            ) from error
+
+
+def take(image: Path, *, root: int, firmware: int, place: str) -> Census:
+    """The census of a raw image whose partitions of those numbers are the two; raises `ImageError`."""
+    table = read_table(image)
+    return Census(
+        table=table,
+        numbers=(root, firmware),
+        boot_sector=boot_sector(image),
+        superblock=superblock_settings(image, table.partition(root).start),
+        place=place,
+        root=of_root(image, table.partition(root).start),
+        firmware=of_firmware(image, table.partition(firmware).start),
+    )
+
+
+def boot_sector(image: Path) -> str:
+    """The digest of the first sector, as it would be with a signature of zeros."""
+    with window(image) as source:
+        raw = bytearray(source.read(0, 512))
+    raw[_DISK_ID : _DISK_ID + 4] = bytes(4)
+    return hashlib.sha256(raw).hexdigest()
+
+
+def superblock_settings(image: Path, offset: int) -> str:
+    """Size, features, behaviour on errors and default mount options of an ext4, as words; not what mounting changes.
+
+    A mount sets the features `recover`, `large_file` and `orphan_present` as it needs them.
+    """
+    with window(image, offset) as source:
+        raw = source.read(SUPERBLOCK_OFFSET, 1024)
+    fields = {name: int.from_bytes(raw[at : at + size], "little") for name, at, size in _SETTINGS}
+    fields["incompat"] &= ~INCOMPAT_RECOVER
+    fields["ro_compat"] &= ~(_LARGE_FILE | _ORPHAN_PRESENT)
+    return " ".join(f"{name}={value:#x}" for name, value in fields.items())
+
+
+def of_root(image: Path, offset: int) -> dict[str, Seen]:
+    """Everything in the ext4 file system at byte `offset`."""
+    with window(image, offset) as source:
+        return dict(_walked(Ext4(source)))
+
+
+def at_paths(
+    image: Path, offset: int, paths: Iterable[str], patches: Sequence[Patch]
+) -> dict[str, Seen]:
+    """Those of `paths` that are there, as `patches` would make them."""
+    with window(image, offset, patches) as source:
+        ext4 = Ext4(source)
+        return {
+            path: _seen(ext4, inode, {}) for name in paths for path, inode in ext4.walk(name, 0)
+        }
+
+
+def of_firmware(image: Path, offset: int, patches: Sequence[Patch] = ()) -> dict[str, Seen]:
+    """Everything on the FAT at byte `offset`, as `patches` would make it."""
+    with window(image, offset, patches) as source:
+        fat = Fat(source)
+        found = {}
+        for path, entry in fat.walk():
+            if entry.directory:
+                found[path] = Seen(kind="dir", mode=_FAT_MODE)
+                continue
+            digest = hashlib.sha256(fat.content(entry)).hexdigest()
+            found[path] = Seen(kind="file", mode=_FAT_MODE, size=entry.size, sha256=digest)
+        return found
+
+
+def _walked(ext4: Ext4) -> Iterable[tuple[str, Seen]]:
+    digests: dict[int, str] = {}
+    for path, inode in ext4.walk():
+        yield path, _seen(ext4, inode, digests)
+
+
+def _seen(ext4: Ext4, inode: Inode, digests: dict[int, str]) -> Seen:
+    """One inode; `digests` are those that are known by number, since names may share an inode."""
+    target = ""
+    if inode.kind == "link":
+        target = ext4.inodes.link_target(inode).decode(errors="surrogateescape")
+    elif inode.kind == "file" and inode.number not in digests:
+        hasher = hashlib.sha256()
+        for piece in ext4.inodes.pieces(inode):
+            hasher.update(piece)
+        digests[inode.number] = hasher.hexdigest()
+    elif inode.kind == "other":
+        target = _device(inode)
+    return Seen(
+        kind=inode.kind,
+        mode=stat.S_IMODE(inode.mode),
+        uid=inode.uid,
+        gid=inode.gid,
+        size=inode.size if inode.kind == "file" else 0,
+        sha256=digests.get(inode.number, ""),
+        target=target,
+        flags=inode.flags & _FLAGS,
+        attributes={name: _text(value) for name, value in attributes(ext4.inodes, inode).items()},
+    )
+
+
+def _device(inode: Inode) -> str:
+    """Type and number of a device (the kernel's old and new encoding), or the type of a pipe or socket."""
+    letter = _DEVICES.get(stat.S_IFMT(inode.mode), "?")
+    if letter not in "cb":
+        return letter
+    old, new = (int.from_bytes(inode.map[at : at + 4], "little") for at in (0, 4))
+    if old:
+        return f"{letter} {old >> 8 & 0xFF}:{old & 0xFF}"
+    return f"{letter} {new >> 8 & 0xFFF}:{new & 0xFF | new >> 12 & 0xFFF00}"
+
+
+def _text(value: bytes) -> str:
+    text = value.rstrip(b"\0").decode("ascii", errors="replace")
+    return text if text.isprintable() and text.isascii() else value.hex()
+
+
+def _short(seen: Seen) -> dict[str, Any]:
+    """What is not as it is in most: a census has a name for each of tens of thousands of files."""
+    whole = asdict(seen)
+    return {name: value for name, value in whole.items() if value or name in ("kind", "mode")}
+
+
+def _table(data: Mapping[str, Any]) -> PartitionTable:
+    partitions = tuple(
+        Partition(**{**each, "filesystem": _filesystem(each["filesystem"])})
+        for each in data["partitions"]
+    )
+    return PartitionTable(**{**data, "partitions": partitions})
+
+
+def _filesystem(data: Mapping[str, str] | None) -> Filesystem | None:
+    return Filesystem(**data) if data else None
