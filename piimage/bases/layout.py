@@ -81,7 +81,7 @@ def resolve_mounts(text: str, table: PartitionTable, root: Partition) -> dict[st
     """
     found: dict[str, int] = {}
     for line in fstab(text):
-        partition = _partition(line.spec, table)
+        partition = partition_of(line.spec, table)
         if partition is not None:
             found[line.target] = partition.number
     if found.setdefault("/", root.number) != root.number:
@@ -120,7 +120,7 @@ def seen(table: PartitionTable) -> str:
     return ", ".join(parts) or "an empty table"
 
 
-def _partition(spec: str, table: PartitionTable) -> Partition | None:
+def partition_of(spec: str, table: PartitionTable) -> Partition | None:
     """What `LABEL=`, `UUID=`, `PARTUUID=` or a device name refers to; None if to nothing here."""
     kind, sign, value = spec.partition("=")
     by = _BY.fullmatch(spec)

@@ -34,6 +34,7 @@ from piimage.cli import (
     ssh,
     state,
     validate,
+    verify,
 )
 from piimage.errors import ConfigError, ExitCode, PiimageError, WriteFailedError
 
@@ -59,6 +60,7 @@ app.command()(validate.validate)
 app.command()(show.show)
 app.command()(plan.plan)
 app.command()(build.build)
+app.command()(verify.verify)
 app.command()(card.card)
 app.command()(lock.lock)
 app.command()(flash.flash)

@@ -5,6 +5,7 @@ Ids, dates and names are others than in the unit tests: what the code finds ther
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,8 +19,10 @@ from fixtures import raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
 from fixtures.reading import Reading
+from typer.testing import CliRunner
 
 from piimage.bases.facts_reader import read_facts
+from piimage.cli.main import app
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +135,22 @@ def test_the_facts_of_the_card_are_those_of_its_image(name, tmp_path):
     assert replace(found, table=expected.table) == expected
     assert found.table.disk_id == card.layout.disk_id
     assert [p.start for p in found.table.partitions] == [p.start for p in expected.table.partitions]
+
+
+def test_nothing_is_wrong_with_the_card(every, monkeypatch):
+    home = every.node.path.parents[2]
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PIIMAGE_CACHE", str(home / "cache"))
+    monkeypatch.setenv("LAB_PSK", PSK)
+
+    said = CliRunner().invoke(app, ["verify", "dist/vendors", "--json", "--quiet"])
+
+    (verdict,) = json.loads(said.stdout)
+    told = {(f["rule"], f["path"]) for f in verdict["findings"]}
+    without_kernel = (
+        {("PI204", "/boot/firmware/config.txt")} if "ubuntu" in every.card.name else set()
+    )
+    assert (verdict["name"], told, verdict["notes"]) == ("n0", without_kernel, [])
 
 
 def test_both_file_systems_are_clean_and_where_they_were(every):

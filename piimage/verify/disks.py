@@ -1,0 +1,144 @@
+"""Rules about the disk itself: table, both file systems, checksum. Rules PI001 to PI004."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from piimage.disk import ext4, fat
+from piimage.disk.census import superblock_settings
+from piimage.disk.ext4 import Ext4, open_ext4
+from piimage.disk.fat_reader import Fat
+from piimage.disk.sparse import hash_file
+from piimage.disk.window import window
+from piimage.errors import ImageError
+from piimage.verify.catalog import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from piimage.disk.census import Census
+    from piimage.disk.slots import Patch
+    from piimage.facts import Partition, PartitionTable
+
+_EXTENDED = ("05", "0f", "85")
+_STATE, _ERRORS = 1024 + 58, 1024 + 0x194
+_CLEAN = 1
+#: Where the MBR keeps the disk's signature.
+_SIGNATURE = 0x1B8
+
+
+def table(found: PartitionTable, census: Census | None, disk_id: str | None) -> Iterator[Finding]:
+    """PI001: every partition lies inside the image and apart from the others, and is what was built.
+
+    `disk_id` is the signature that the card must have, None where it is not known.
+    """
+    own = sorted((p for p in found.partitions if p.type not in _EXTENDED), key=lambda p: p.start)
+    for partition in own:
+        if partition.start + partition.size > found.size:
+            yield Finding("PI001", "", f"partition {partition.number} ends behind the image")
+    for one, two in pairwise(own):
+        if one.start + one.size > two.start:
+            yield Finding("PI001", "", f"partitions {one.number} and {two.number} overlap")
+    if disk_id is not None and found.disk_id != disk_id:
+        yield Finding("PI001", "", f"the disk id is {found.disk_id}, not {disk_id}")
+    if census is None:
+        return
+    due = {p.number: p for p in census.table.partitions}
+    seen = {p.number: p for p in found.partitions}
+    for number in sorted(due.keys() | seen.keys()):
+        if number not in seen or number not in due:
+            word = "missing" if number in due else "not of the build"
+            yield Finding("PI001", "", f"partition {number} is {word}")
+        elif seen[number] != due[number]:
+            yield Finding(
+                "PI001",
+                "",
+                f"partition {number} is {_told(seen[number])}, not {_told(due[number])}",
+            )
+
+
+def _told(partition: Partition) -> str:
+    known = partition.filesystem
+    words = f"{known.type} `{known.label}` {known.uuid}" if known else "without a file system"
+    return (
+        f"{partition.size >> 9} sectors of type {partition.type} at {partition.start >> 9}, {words}"
+    )
+
+
+def root(image: Path, start: int, census: Census | None) -> Iterator[Finding]:
+    """PI002: unmounted, without errors on record, made as it was built, and e2fsck(8) finds nothing."""
+    try:
+        with window(image, start) as source:
+            Ext4(source)
+            state = int.from_bytes(source.read(_STATE, 2), "little")
+            errors = int.from_bytes(source.read(_ERRORS, 4), "little")
+        if state != _CLEAN or errors:
+            yield Finding(
+                "PI002", "", f"it is marked as not clean (state {state}, {errors} errors)"
+            )
+        settings = superblock_settings(image, start)
+        if census is not None and settings != census.superblock:
+            yield Finding("PI002", "", f"it is made otherwise: {settings}, not {census.superblock}")
+        ext4.check(image, start)
+    except ImageError as error:
+        yield Finding("PI002", "", error.message)
+
+
+def firmware(image: Path, start: int) -> Iterator[Finding]:
+    """PI003: not marked as in use, both tables equal, and fsck.fat(8) finds nothing."""
+    try:
+        with window(image, start) as source:
+            found = Fat(source)
+            if source.read(0x41 if found.wide else 0x25, 1)[0] & 3:
+                yield Finding("PI003", "", "it is marked as in use: it was not unmounted")
+            first = source.read(found.fat_start, found.fat_size)
+            for copy in range(1, found.copies):
+                if source.read(found.fat_start + copy * found.fat_size, found.fat_size) != first:
+                    yield Finding("PI003", "", "its two tables differ")
+        fat.check(image, start)
+    except ImageError as error:
+        yield Finding("PI003", "", error.message)
+
+
+def checksum(image: Path) -> Iterator[Finding]:
+    """PI004: what the checksum file beside it says, if it has one; flash refuses such a file too."""
+    sums = image.parent / f"{image.name.partition('.')[0]}.sha256"
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        words = line.split()
+        beside = image.parent / words[-1] if len(words) == 2 else None  # noqa: PLR2004 -- sha256sum(1)
+        if beside is None or beside.parent != image.parent:
+            yield Finding("PI004", "", f"`{sums.name}` is damaged")
+        elif not beside.exists() or hash_file(beside) != words[0]:
+            yield Finding("PI004", "", f"`{beside.name}` is not what `{sums.name}` says")
+
+
+def strays(
+    image: Path, patches: Sequence[Patch], boot: Partition, root: int, slots: Iterable[str]
+) -> Iterator[Finding]:
+    """PI004: a stamp changes its slots, the firmware's partition and the disk's signature, and nothing else."""
+    allowed = [(boot.start, boot.size), (_SIGNATURE, 4)]
+    with open_ext4(image, root) as found:
+        for path in slots if patches else ():
+            with suppress(ImageError):  # a slot that is gone or broken has rules of its own
+                allowed += [(where, length) for _, where, length in found.extents(path)]
+    for patch in patches:
+        end = patch.offset + len(patch.data)
+        if not any(start <= patch.offset and end <= start + length for start, length in allowed):
+            yield Finding(
+                "PI004", "", f"the stamp changes byte {patch.offset}, which is not its own"
+            )
+
+
+def patched_id(patches: Sequence[Patch]) -> str | None:
+    """The signature that a stamp writes, if it does."""
+    for patch in patches:
+        if patch.offset == _SIGNATURE and len(patch.data) == 4:  # noqa: PLR2004 -- the MBR's signature
+            return patch.data[::-1].hex()
+    return None

@@ -1,0 +1,213 @@
+"""Rules about the way from power to login: command line, firmware, file systems, growth, targets."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from piimage.bases.guest_text import fstab
+from piimage.bases.layout import partition_of
+from piimage.bases.units import ADMIN, VENDOR
+from piimage.components.identity import MACHINE_ID
+from piimage.distros.firmware_config import CONFIG
+from piimage.verify.catalog import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from piimage.bases.guest_text import FstabLine
+    from piimage.verify.view import View
+
+_NAMED = ("label", "uuid", "partuuid", "/dev/disk/by-", "/dev/mmcblk", "/dev/sd")
+_NFS = ("nfs", "nfs4")
+_GROWS = "rpi-resize.service"
+_MACHINE_ID = re.compile(r"[0-9a-f]{32}")
+_COUNT = re.compile(r"[0-9]")
+_MERGED = ("/bin", "/lib", "/sbin")
+_MAX_HOPS = 8
+
+
+def command_line(view: View) -> Iterator[Finding]:
+    """PI201, PI202: one line, and a root that is this card's."""
+    path, text = view.cmdline, view.text(view.cmdline)
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        yield Finding("PI201", path, "there is no kernel command line")
+        return
+    if len(lines) > 1:
+        yield Finding("PI201", path, "it has a second line, which nobody reads")
+    if "\r" in text or "\0" in text:
+        yield Finding("PI201", path, "it has carriage returns or zeros in it")
+    roots = [token.removeprefix("root=") for token in view.tokens if token.startswith("root=")]
+    if not roots:
+        yield Finding("PI202", path, "it has no `root=`")
+        return
+    partition = partition_of(roots[-1], view.table)
+    if partition is None or partition.number != view.place.root:
+        yield Finding("PI202", path, f"`root={roots[-1]}` is not the root file system of this card")
+    for token in view.tokens:
+        name = token.removeprefix("init=")
+        if name != token and not _resolves(view, name):
+            yield Finding("PI202", path, f"`{token}` names a program that is not there")
+
+
+def mounts(view: View) -> Iterator[Finding]:
+    """PI203: every line of fstab can be read, and leads to what is there."""
+    path = "/etc/fstab"
+    text = view.text(path)
+    parsed = fstab(text)
+    for line in text.splitlines():
+        words = line.split()
+        if words and not words[0].startswith("#"):
+            yield from _readable(path, words)
+    targets = [entry.target for entry in parsed]
+    for target in sorted(set(targets)):
+        if targets.count(target) > 1:
+            yield Finding("PI203", path, f"`{target}` is mounted twice")
+    for target in ("/", view.place.mountpoint):
+        if target not in targets:
+            yield Finding("PI203", path, f"nothing is mounted on `{target}`")
+    for entry in parsed:
+        if entry.spec.lower().startswith(_NAMED):
+            yield from _leads(view, path, entry)
+
+
+def _leads(view: View, path: str, entry: FstabLine) -> Iterator[Finding]:
+    """To a partition of this card, to the right one, with the right type."""
+    partition = partition_of(entry.spec, view.table)
+    if partition is None:
+        yield Finding("PI203", path, f"`{entry.spec}` is not on this card")
+        return
+    due = {"/": view.place.root, view.place.mountpoint: view.place.firmware}.get(entry.target)
+    if due not in (None, partition.number):
+        yield Finding("PI203", path, f"`{entry.target}` gets another partition than its own")
+    kind = partition.filesystem.type if partition.filesystem else "nothing"
+    if entry.fstype not in ("auto", kind):
+        yield Finding("PI203", path, f"`{entry.spec}` holds {kind}, not {entry.fstype}")
+
+
+def _readable(path: str, words: list[str]) -> Iterator[Finding]:
+    """Enough fields, a place, and numbers where fstab(5) has numbers."""
+    if len(words) < 3 or not (words[1].startswith("/") or words[1] in ("none", "swap")):  # noqa: PLR2004 -- see above
+        yield Finding("PI203", path, "it has a line that mount(8) cannot read")
+    for word in words[4:6]:
+        if not _COUNT.fullmatch(word):
+            yield Finding("PI203", path, f"`{word}` is not a number in the line of `{words[1]}`")
+
+
+def mount_points(view: View) -> Iterator[Finding]:
+    """PI203: where something is mounted, nothing else is than a directory."""
+    for entry in fstab(view.text("/etc/fstab")):
+        seen = view.root.get(entry.target)
+        if entry.fstype in _NFS or entry.target == "/" or entry.fstype == "swap":
+            continue
+        if seen is not None and seen.kind not in (
+            "dir",
+            "link",
+        ):  # systemd makes one that is missing
+            yield Finding("PI203", entry.target, "fstab mounts on it, and it is no directory")
+
+
+def helpers(view: View) -> Iterator[Finding]:
+    """PI223: a share that fstab mounts needs mount.nfs(8), which Raspberry Pi OS trixie comes without."""
+    wants = [e for e in fstab(view.text("/etc/fstab")) if e.fstype in _NFS]
+    if wants and not _resolves(view, "/usr/sbin/mount.nfs"):
+        yield Finding(
+            "PI223", "/etc/fstab", f"`{wants[0].target}` needs mount.nfs, which is not there"
+        )
+
+
+def firmware_files(view: View) -> Iterator[Finding]:
+    """PI204: kernel and initramfs that config.txt names for every board are there."""
+    place = view.place.mountpoint
+    path = f"{place}/{CONFIG}"
+    text = view.text(path)
+    if not text:
+        return
+    folder = posixpath.dirname(view.cmdline)
+    everywhere = True
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            everywhere = line.lower() == "[all]"
+        found = re.fullmatch(r"kernel=(\S+)|initramfs[ =](\S+).*", line)
+        name = (found[1] or found[2]) if found else ""
+        if everywhere and name and not _on_fat(view, folder, name):
+            yield Finding("PI204", path, f"it names `{name}`, which is not there")
+
+
+def _on_fat(view: View, folder: str, name: str) -> bool:
+    names = {path.casefold() for path in view.firmware}
+    inside = (view.on_firmware(f"{folder}/{name}") or "").casefold()
+    return inside in names or f"/{name}".casefold() in names
+
+
+def machine_id(view: View) -> Iterator[Finding]:
+    """PI205: systemd makes a node's own id at first boot, unless there is one."""
+    for path in (MACHINE_ID, "/var/lib/dbus/machine-id"):
+        seen = view.root.get(path)
+        if seen is not None and seen.kind == "file" and _MACHINE_ID.match(view.text(path)):
+            yield Finding("PI205", path, "it holds an id, which all nodes would share")
+
+
+def growth(view: View) -> Iterator[Finding]:
+    """PI206: what Raspberry Pi OS grows itself by has its word, its unit, and a first boot."""
+    if f"{VENDOR}/{_GROWS}" not in view.root:
+        return
+    unit = any(p.endswith(f".wants/{_GROWS}") for p in view.root if p.startswith(f"{ADMIN}/"))
+    word = "resize" in view.tokens
+    if unit and not word:
+        yield Finding("PI206", view.cmdline, f"`resize` is gone, and `{_GROWS}` is still enabled")
+    if unit and view.text(MACHINE_ID).strip() != "uninitialized":
+        yield Finding("PI206", MACHINE_ID, f"it is not `uninitialized`, so `{_GROWS}` never runs")
+
+
+def merged_usr(view: View) -> Iterator[Finding]:
+    """PI222: a directory in place of one of these links takes the C library away."""
+    kinds = {path: view.root[path].kind for path in _MERGED if path in view.root}
+    if "link" in kinds.values():
+        for path, kind in kinds.items():
+            if kind != "link":
+                yield Finding("PI222", path, f"it is a {kind}, not a link into /usr")
+
+
+def target(view: View) -> Iterator[Finding]:
+    """PI224: the target to boot into leads to a unit."""
+    path = next(
+        (p for p in (f"{ADMIN}/default.target", f"{VENDOR}/default.target") if p in view.root), None
+    )
+    if path is None:
+        yield Finding("PI224", f"{VENDOR}/default.target", "there is none to boot into")
+    elif not view.read(path) and not _resolves(view, path):
+        yield Finding("PI224", path, f"it leads to `{view.root[path].target}`, which is not there")
+
+
+def _resolves(view: View, path: str) -> bool:
+    """Whether `path` leads to a file, by links anywhere on the way."""
+    for _ in range(_MAX_HOPS):
+        at = ""
+        for part in posixpath.normpath(path).strip("/").split("/"):
+            at += f"/{part}"
+            seen = view.root.get(at)
+            if seen is None:
+                return False
+            if seen.kind == "link":
+                rest = posixpath.normpath(path)[len(at) :]
+                path = posixpath.join(posixpath.dirname(at), seen.target) + rest
+                break
+        else:
+            return view.root[at].kind == "file"
+    return False
+
+
+RULES = (
+    command_line,
+    mounts,
+    mount_points,
+    helpers,
+    firmware_files,
+    machine_id,
+    growth,
+    merged_usr,
+    target,
+)

@@ -1,0 +1,121 @@
+"""A read-only view of a finished image: what is where, and what files hold. Nothing is mounted or run."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from piimage.disk import census
+from piimage.disk.ext4 import Ext4
+from piimage.disk.fat_reader import Fat
+from piimage.disk.window import window
+from piimage.distros.firmware_config import CONFIG, cmdline_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from piimage.disk.census import Seen
+    from piimage.disk.slots import Patch
+    from piimage.facts import PartitionTable
+
+#: Longer files are not looked into.
+_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the two file systems of an image lie: partition numbers, and where fstab has the firmware's."""
+
+    root: int
+    firmware: int
+    mountpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One image. Paths are those of the running node; those below `place.mountpoint` are on the FAT."""
+
+    table: PartitionTable
+    place: Place
+    boot_sector: str
+    root: Mapping[str, Seen]
+    firmware: Mapping[str, Seen]
+    reader: Callable[[str], bytes | None] = field(repr=False)
+
+    def seen(self, path: str) -> Seen | None:
+        """What is at exactly `path`."""
+        inside = self.on_firmware(path)
+        return self.root.get(path) if inside is None else self.firmware.get(inside)
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, links followed; None for what is no file, or over 16 MiB."""
+        return self.reader(path)
+
+    def text(self, path: str) -> str:
+        """The content as text, "" for what is not there; odd bytes survive."""
+        return (self.read(path) or b"").decode(errors="surrogateescape")
+
+    def below(self, folder: str) -> Iterator[str]:
+        """Paths of files, links and folders right in `folder`, in order of their bytes."""
+        found = (p for p in self._all() if p.rpartition("/")[0] == folder.rstrip("/"))
+        yield from sorted(found, key=lambda p: p.encode(errors="surrogateescape"))
+
+    def on_firmware(self, path: str) -> str | None:
+        """The path on the FAT (from `/`), or None for what is not on it."""
+        place = self.place.mountpoint
+        return path[len(place) :] if path.startswith(f"{place}/") else None
+
+    @property
+    def cmdline(self) -> str:
+        """The path of the kernel's command line that is in force."""
+        place = self.place.mountpoint
+        return f"{place}/{cmdline_name(self.text(f'{place}/{CONFIG}'))}"
+
+    @property
+    def tokens(self) -> list[str]:
+        """The words of the command line that count: those of its first line."""
+        return self.text(self.cmdline).partition("\n")[0].split()
+
+    def _all(self) -> Iterator[str]:
+        yield from self.root
+        yield from (self.place.mountpoint + path for path in self.firmware)
+
+
+@contextmanager
+def opened(
+    image: Path,
+    table: PartitionTable,
+    place: Place,
+    patches: Sequence[Patch] = (),
+    *,
+    root: Mapping[str, Seen] | None = None,
+) -> Iterator[View]:
+    """The view of a raw image as `patches` would make it.
+
+    `root` is what is known of the root file system already. Raises `ImageError` for a file system that cannot be
+    read.
+    """
+    start = table.partition(place.root).start
+    boot = table.partition(place.firmware).start
+    files = census.of_firmware(image, boot, patches)
+    with window(image, start, patches) as source, window(image, boot, patches) as fat_source:
+        ext4, fat = Ext4(source), Fat(fat_source)
+        known = census.of_root(image, start) if root is None else root
+
+        def read(path: str) -> bytes | None:
+            if path.startswith(f"{place.mountpoint}/"):
+                entry = fat.find(path[len(place.mountpoint) :])
+                short = entry is not None and not entry.directory and entry.size <= _LIMIT
+                return fat.content(entry) if entry is not None and short else None
+            return ext4.read_files([path], limit=_LIMIT).get(path)
+
+        yield View(
+            table=table,
+            place=place,
+            boot_sector=census.boot_sector(image),
+            root=known,
+            firmware=files,
+            reader=read,
+        )
