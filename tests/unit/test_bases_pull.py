@@ -41,7 +41,7 @@ FILE = "x+1.img.xz"
 
 
 #: Where the root file system begins.
-ROOT = phony.BOOT_START + (2 << 20)
+ROOT = phony.SMALL_ROOT_START
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def raw(tmp_path_factory):
     payload = phony.Node(random.Random(3).randbytes(600_000))
     path = tmp_path_factory.mktemp("pull") / "x.img"
     root = {"/payload": payload}
-    return phony.make_phony(path, boot_size=2 << 20, root_size=4 << 20, root=root)
+    return phony.make_phony(path, boot_size=phony.SMALL_BOOT_SIZE, root_size=4 << 20, root=root)
 
 
 @pytest.fixture(scope="module")
