@@ -11,6 +11,7 @@ import typer
 
 from piimage.cli import base_pull
 from piimage.cli.console import human, progress_for
+from piimage.cli.options import Json
 from piimage.cli.table import aligned, room
 from piimage.distros.system import recognise
 from piimage.errors import PiimageError
@@ -27,7 +28,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SHORT = 12
 
 
@@ -37,7 +37,7 @@ def list_(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="First ask publishers for their newest lists.")
     ] = False,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """List the bases that are here, and those that can be made or pulled.
 
@@ -63,7 +63,7 @@ def list_(
 def show(
     name: Annotated[str, typer.Argument(help="Name of a base, or path of an image.")],
     *,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Show what a base holds.
 
@@ -85,7 +85,7 @@ def import_(
     sha256: Annotated[
         str | None, typer.Option(metavar="HEX", help="Refuse the file unless it has this sha256.")
     ] = None,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Take an image file in as a base; the file itself is not modified.
 
@@ -104,7 +104,7 @@ def make(
     name: Annotated[str, typer.Argument(help="A name that `piimage base list` shows as `make`.")],
     *,
     force: Annotated[bool, typer.Option("--force", help="Make it again if it is here.")] = False,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Make a base from the host's package archive.
 

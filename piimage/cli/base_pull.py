@@ -10,9 +10,8 @@ import typer
 
 from piimage.cli import completion
 from piimage.cli.console import progress_for
+from piimage.cli.options import Json
 from piimage.errors import PiimageError
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def pull(
@@ -42,7 +41,7 @@ def pull(
         bool,
         typer.Option("--without-signature", help="Let the digest in the catalog be proof enough."),
     ] = False,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Download an image that is published, check who signed it, and take it in as a base.
 
@@ -87,7 +86,7 @@ def trust(
         str | None,
         typer.Option(metavar="URL", envvar="PIIMAGE_KEYSERVER", help="Where to fetch keys."),
     ] = None,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Keep a publisher's key, so that `base pull` can check its signatures.
 

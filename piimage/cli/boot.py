@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from piimage.cli import completion
+from piimage.cli.options import CLUSTER, Json, Quiet, Source, node_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,20 +30,11 @@ _TIMEOUT = 900.0
 
 
 def boot(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True),
-    ] = Path("cluster.yaml"),
+    source: Source = CLUSTER,
     *,
     node: Annotated[
         list[str] | None,
-        typer.Option(
-            "--node",
-            "-n",
-            metavar="NODE",
-            autocompletion=completion.nodes,
-            help="A node, by number or name; several play together.",
-        ),
+        node_option("A node, by number or name; several play together."),
     ] = None,
     all_nodes: Annotated[
         bool, typer.Option("--all", help="All nodes together, on one private Ethernet.")
@@ -110,8 +101,8 @@ def boot(
             "--output", "-o", metavar="DIR", help="Where the images are. [default: dist/CLUSTER]"
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    quiet: Quiet = False,
+    json_output: Json = False,
 ) -> None:
     """Start images in QEMU and check from inside that they are what cluster.yaml says.
 

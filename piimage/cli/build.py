@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from piimage.cli import completion
+from piimage.cli.options import CLUSTER, Json, Nodes, Quiet, Source
 
 if TYPE_CHECKING:
     from piimage.artifact import Format
@@ -18,20 +18,8 @@ if TYPE_CHECKING:
 
 def build(
     *,
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True),
-    ] = Path("cluster.yaml"),
-    node: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--node",
-            "-n",
-            metavar="NODE",
-            autocompletion=completion.nodes,
-            help="A node, by number or name; may be repeated.",
-        ),
-    ] = None,
+    source: Source = CLUSTER,
+    node: Nodes = None,
     all_nodes: Annotated[
         bool,
         typer.Option(
@@ -62,8 +50,8 @@ def build(
             metavar="auto|chroot|vm", help="What installs packages; `piimage doctor` tells more."
         ),
     ] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Quiet = False,
+    json_output: Json = False,
 ) -> None:
     """Build card images for nodes of the cluster.
 

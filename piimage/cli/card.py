@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from piimage.cli.console import progress_for
+from piimage.cli.options import Json
 
 if TYPE_CHECKING:
     from piimage.cluster import Cluster
@@ -44,7 +45,7 @@ def card(
             "--output", "-o", metavar="DIR", help="Where the images are. [default: dist/CLUSTER]"
         ),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Tell which node of which cluster a card holds, from which build, and whether that is the newest.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from piimage.cli.options import Json
+
 if TYPE_CHECKING:
     from piimage.doctor import Diagnosis
 
@@ -18,7 +20,7 @@ def doctor(
     programs: Annotated[
         bool, typer.Option("--programs", help="Also say of every program where it is.")
     ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Say what this machine can do, in which way and why, and what is missing.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piimage.cli import completion
+from piimage.cli.options import CLUSTER, Json, SourceOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +30,7 @@ def export(
         ),
     ],
     *,
-    source: Annotated[
-        Path,
-        typer.Option("--cluster", "-c", metavar="CLUSTER.YAML", help="The cluster's file."),
-    ] = Path("cluster.yaml"),
+    source: SourceOption = CLUSTER,
     directory: Annotated[
         Path | None,
         typer.Option(
@@ -49,7 +47,7 @@ def export(
             metavar="HOST", help="Name or address of the head, as seen from here. [default: found]"
         ),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Write files by which other tools know the cluster, or a picture of it.
 

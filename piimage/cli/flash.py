@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piimage.cli import flash_all, flash_list
+from piimage.cli.options import CLUSTER, Quiet, SourceOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,10 +42,7 @@ def flash(
         Path | None,
         typer.Option(metavar="FILE", help="Write this image instead: .img, .xz, .gz, .zst, .zip."),
     ] = None,
-    source: Annotated[
-        Path,
-        typer.Option("--cluster", "-c", metavar="CLUSTER.YAML", help="The cluster's file."),
-    ] = Path("cluster.yaml"),
+    source: SourceOption = CLUSTER,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -89,7 +87,7 @@ def flash(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print what happens as JSON, one object a line.")
     ] = False,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from piimage.cli.options import CLUSTER, Json, Quiet, Source
 
 if TYPE_CHECKING:
     from piimage.bake.lock import Lock
@@ -14,15 +15,12 @@ if TYPE_CHECKING:
 
 def lock(
     *,
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True),
-    ] = Path("cluster.yaml"),
+    source: Source = CLUSTER,
     update: Annotated[
         bool, typer.Option("--update", help="Take the archive's present packages for all of it.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the lock as JSON.")] = False,
+    quiet: Quiet = False,
+    json_output: Json = False,
 ) -> None:
     """Settle which packages, by version and hash, the cluster's images get.
 

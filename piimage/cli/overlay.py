@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from piimage.cli.options import CLUSTER, Json, SourceOption
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,18 +21,11 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_Source = Annotated[
-    Path,
-    typer.Option(
-        "--cluster", "-c", metavar="CLUSTER.YAML", help="The cluster's file; `overlays/` beside it."
-    ),
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Name = Annotated[str, typer.Argument(help="Name of an overlay.")]
 
 
 @app.command("list")
-def list_(*, cluster: _Source = Path("cluster.yaml"), json_output: _Json = False) -> None:
+def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None:
     """List the overlays that ship with piimage and those beside cluster.yaml.
 
     Example: piimage overlay list
@@ -55,12 +50,12 @@ def list_(*, cluster: _Source = Path("cluster.yaml"), json_output: _Json = False
 def show(
     name: _Name,
     *,
-    cluster: _Source = Path("cluster.yaml"),
+    cluster: SourceOption = CLUSTER,
     node: Annotated[
         str | None,
         typer.Option("--node", "-n", metavar="NODE", help="What it writes on this node, in full."),
     ] = None,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Show what an overlay writes and what its templates use.
 
@@ -85,11 +80,11 @@ def show(
 def compare(
     name: _Name,
     *,
-    cluster: _Source = Path("cluster.yaml"),
+    cluster: SourceOption = CLUSTER,
     update: Annotated[
         bool, typer.Option("--update", help="Write what is expected anew, from what is.")
     ] = False,
-    json_output: _Json = False,
+    json_output: Json = False,
 ) -> None:
     """Compare what an overlay writes with what its own tests expect; exit 4 when it differs.
 

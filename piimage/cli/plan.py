@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from piimage.cli import completion
+from piimage.cli.options import CLUSTER, Json, Nodes, Quiet, Source
 
 if TYPE_CHECKING:
     from piimage.bake.session import Packages
@@ -21,20 +21,9 @@ if TYPE_CHECKING:
 
 
 def plan(
-    source: Annotated[
-        Path, typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.")
-    ] = Path("cluster.yaml"),
+    source: Source = CLUSTER,
     *,
-    node: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--node",
-            "-n",
-            metavar="NODE",
-            autocompletion=completion.nodes,
-            help="A node, by number or name; may be repeated.",
-        ),
-    ] = None,
+    node: Nodes = None,
     base: Annotated[
         str | None,
         typer.Option("--base", metavar="BASE", help="Another base than cluster.yaml names."),
@@ -52,8 +41,8 @@ def plan(
         bool, typer.Option("--diff", help="Also what files hold that come or go.")
     ] = False,
     brief: Annotated[bool, typer.Option("--brief", help="Names of files only.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    quiet: Quiet = False,
+    json_output: Json = False,
 ) -> None:
     """Show what a build would change, as a diff against the base; nothing is made or written.
 

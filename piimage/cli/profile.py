@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from piimage.cli.options import CLUSTER, Json, SourceOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,17 +19,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_Source = Annotated[
-    Path,
-    typer.Option(
-        "--cluster", "-c", metavar="CLUSTER.YAML", help="The cluster's file; `profiles/` beside it."
-    ),
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
-def list_(*, cluster: _Source = Path("cluster.yaml"), json_output: _Json = False) -> None:
+def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None:
     """List the profiles that ship with piimage and those beside cluster.yaml.
 
     Example: piimage profile list
@@ -53,8 +47,8 @@ def list_(*, cluster: _Source = Path("cluster.yaml"), json_output: _Json = False
 def show(
     name: Annotated[str, typer.Argument(help="`role/NAME`, `board/NAME`, or `NAME` for a role's.")],
     *,
-    cluster: _Source = Path("cluster.yaml"),
-    json_output: _Json = False,
+    cluster: SourceOption = CLUSTER,
+    json_output: Json = False,
 ) -> None:
     """Show what a profile says, and in which line of which file.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from piimage.cli.options import CLUSTER, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,9 +21,7 @@ _WIDE = 44
 
 def show(
     node: Annotated[str, typer.Argument(help="A node, by number or name.")],
-    source: Annotated[
-        Path, typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.")
-    ] = Path("cluster.yaml"),
+    source: Source = CLUSTER,
     *,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say for each value where it comes from.")

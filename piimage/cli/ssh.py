@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from piimage.cli import completion
+from piimage.cli.options import CLUSTER, SourceOption
 
 
 def ssh(
@@ -22,10 +23,7 @@ def ssh(
         typer.Argument(metavar="[COMMAND]...", help="What to run there instead of a shell."),
     ] = None,
     *,
-    source: Annotated[
-        Path,
-        typer.Option("--cluster", "-c", metavar="CLUSTER.YAML", help="The cluster's file."),
-    ] = Path("cluster.yaml"),
+    source: SourceOption = CLUSTER,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from piimage.cli import completion
+from piimage.cli.options import Json, Quiet, node_option
 
 if TYPE_CHECKING:
     from piimage.bases.store import Store
@@ -38,13 +38,7 @@ def verify(
     *,
     node: Annotated[
         list[str] | None,
-        typer.Option(
-            "--node",
-            "-n",
-            metavar="NODE",
-            autocompletion=completion.nodes,
-            help="The node that it should be; of a build's directory, may be repeated.",
-        ),
+        node_option("The node that it should be; of a build's directory, may be repeated."),
     ] = None,
     dist: Annotated[
         Path | None,
@@ -64,8 +58,8 @@ def verify(
     github: Annotated[
         bool, typer.Option("--github", help="Also print annotations for GitHub Actions.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Quiet = False,
+    json_output: Json = False,
 ) -> None:
     """Read an image or card again and check that it holds what was promised. Nothing is written to it.
 
