@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.boot import card, machine, place, stage, steps, wiring
+from piimage.boot import card, first_start, machine, place, stage, steps, wiring
 from piimage.boot.machine import Machine
 from piimage.boot.testbed import Start
 from piimage.components.contribution import Check
+from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +89,12 @@ def company(
         home = place.directory(output, each.node)
         stack.enter_context(place.alone(home))
         found = card.read_card(each.disk)
+        if first_start.needed(found.cmdline):
+            raise PiimageError(
+                f"the first start of `{each.node.name}` ends with a restart, as its base wants it, which a cluster's "
+                "rehearsal does not play",
+                hint=f"`piimage boot --node {each.node.number}` rehearses it alone",
+            )
         record = stage.begin(each, found, accel, home)
         wire = wires[each.node.name]
         actors[each.node.name] = Actor(

@@ -77,6 +77,24 @@ class Vm:
             self._pause()
         return prompt
 
+    def await_end(self, *, limit: float, task: Task) -> float:
+        """Wait until the node switches off or restarts by itself; returns when it did.
+
+        Raises `RehearsalError` when it did not within `limit` seconds, or the console says that it never will.
+        """
+        while self.running:
+            if self.console.read():
+                task.note(f"{self.seconds:.0f} s: {self.console.newest()[:100]}")
+            trouble = self.console.trouble()
+            if trouble is not None:
+                raise self.failure(trouble)
+            if self.seconds > limit:
+                raise self.failure(f"the node did not end by itself within {limit:.0f} s")
+            self._pause()
+        if self._child.returncode:
+            self.check_alive("before the node restarted")
+        return self.seconds
+
     def look(self, name: str, *, limit: float) -> float | None:
         """One look at the console: when the login prompt of `name` came, or None while it has not.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from piimage.boot import access_point, card, machine, place, qemu, stage, steps, wiring
+from piimage.boot import access_point, card, first_start, machine, place, qemu, stage, steps, wiring
 from piimage.boot.machine import Machine
 from piimage.boot.qemu import SilentError
 from piimage.errors import RehearsalError
@@ -78,11 +79,16 @@ def _once(  # noqa: PLR0917 -- each is of a type of its own
     virt = options.machine is Machine.VIRT
     net = wiring.wire(stage_.cluster, stage_.node, *place.free_ports(1)) if virt else None
     parts = steps.parts(found, options.machine, record, scratch)
-    argv = machine.argv(options.machine, parts, accel, options.memory, net)
-    if stage_.radio is not None:
-        argv += access_point.arguments(stage_.radio, scratch)
-    messages = record.console.with_name(place.MESSAGES)
+    more = [] if stage_.radio is None else access_point.arguments(stage_.radio, scratch)
+    argv = machine.argv(options.machine, parts, accel, options.memory, net) + more
     nudge = None if virt else machine.NUDGE
+    if first_start.needed(found.cmdline):
+        record.cmdline = first_start.play(
+            argv, parts.disk, record, nudge=nudge, limit=options.timeout, progress=progress
+        )
+        parts = replace(parts, cmdline=record.cmdline)
+        argv = machine.argv(options.machine, parts, accel, options.memory, net) + more
+    messages = record.console.with_name(place.MESSAGES)
     with qemu.start(argv, record.console, messages, nudge=nudge) as vm:
         if options.unplugged:
             vm.plug(wiring.WIRE, into=False)
