@@ -26,6 +26,8 @@ GIB = 1 << 30
 #: What an emulated kernel leaves away: guards against the speculation of real processors, the address-space switch at
 #: each system call that KASLR brings on arm64, and clearing pages that are written next. A boot takes half as long.
 _UNGUARDED = ("mitigations=off", "kpti=off", "nokaslr", "init_on_alloc=0")
+#: What systems call eth0 by a rule for the boards' own drivers (Ubuntu's 10-raspi-eth0.link) has another driver here.
+_OLD_NAMES = "net.ifnames=0"
 #: Files of the device tree of a Pi 3 Model B, mainline's and Raspberry Pi's own name.
 DEVICE_TREES = (r"bcm2837-rpi-3-b\.dtb", r"bcm2710-rpi-3-b\.dtb", r"bcm27\d\d-rpi-3-b.*\.dtb")
 
@@ -60,6 +62,8 @@ def additions(machine: Machine, cmdline: str, accel: Accel) -> tuple[str, ...]:
     # The last console is /dev/console, where the initramfs and systemd speak.
     consoles = [token for token in cmdline.split() if token.startswith("console=")]
     added = [] if consoles[-1:] == [console] else [console]
+    if machine is Machine.VIRT and _OLD_NAMES not in cmdline.split():
+        added.append(_OLD_NAMES)
     if accel.emulated:
         # systemd waits 90 s for a device that an emulated board needs longer to show.
         added += ["systemd.default_device_timeout_sec=600", *_UNGUARDED]

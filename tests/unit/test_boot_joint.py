@@ -61,7 +61,7 @@ def test_all_nodes_come_up_and_keep_their_promises(company, play):
     assert (whole["ok"], whole["order"], whole["one_by_one"]) == (True, company.names, False)
     assert whole["additions"] == [
         (
-            "on each card's command line: console=ttyAMA0 systemd.default_device_timeout_sec=600"
+            "on each card's command line: console=ttyAMA0 net.ifnames=0 systemd.default_device_timeout_sec=600"
             " mitigations=off kpti=off nokaslr init_on_alloc=0"
         )
     ]

@@ -122,8 +122,9 @@ def test_made_up_macs_are_local_unicast_and_stable(one, two):
 @pytest.mark.parametrize(
     ("machine", "cmdline", "accel", "expected"),
     [
-        (Machine.VIRT, "console=tty0", KVM, ("console=ttyAMA0",)),
-        (Machine.VIRT, "a console=ttyAMA0", KVM, ()),
+        (Machine.VIRT, "console=tty0 net.ifnames=0", KVM, ("console=ttyAMA0",)),
+        (Machine.VIRT, "a net.ifnames=0 console=ttyAMA0", KVM, ()),
+        (Machine.VIRT, "a console=ttyAMA0", KVM, ("net.ifnames=0",)),
         (Machine.RASPI3B, "console=tty0", KVM, ("console=ttyS1,115200",)),
         (Machine.RASPI3B, "a console=ttyS1,115200 b", KVM, ()),
     ],
