@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 
 import pytest
-from fixtures import bootable, raspios, raspios_boots
+from fixtures import bootable, raspios, raspios_boots, ubuntu, ubuntu_boots
 
 from piimage.bases.store import Store
 
 #: Another disk, user and date than in the tests that only read.
 TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
-VENDORS = {"raspios-trixie": raspios_boots.trixie(TRIXIE)}
+VENDORS = {
+    "raspios-trixie": raspios_boots.trixie(TRIXIE),
+    "raspios-bookworm": raspios_boots.bookworm(
+        raspios.Choice(date="2024-11-19", disk_id="deadbeef")
+    ),
+    "ubuntu-24.04": ubuntu_boots.server(ubuntu.NOBLE),
+}
 ALL = [pytest.param(name, marks=pytest.mark.matrix if n else ()) for n, name in enumerate(VENDORS)]
 YAML = """\
 version: 1
@@ -37,6 +44,7 @@ nodes: {count: 1, name: "n{n}", head: 0}
 class Played:
     """A rehearsal's report, and the console."""
 
+    vendor: bootable.Vendor
     status: int
     report: dict
     console: str
@@ -68,7 +76,8 @@ def played(request, default_base, piimage):
             assert done.returncode == 0, done.stderr
         done = piimage("boot", home / "cluster.yaml", "--node", "0", "--json", cache=cache)
         console = home / "dist/vendors/rehearsal/n0/console.log"
-        yield Played(done.returncode, json.loads(done.stdout), console.read_text(errors="replace"))
+        report = json.loads(done.stdout)
+        yield Played(vendor, done.returncode, report, console.read_text(errors="replace"))
 
 
 def test_the_node_comes_up_as_promised(played):
@@ -83,10 +92,13 @@ def test_the_node_comes_up_as_promised(played):
     } <= played.found.keys()  # fmt: skip
 
 
-def test_the_first_boots_own_work_was_done_too(played):
-    """The disk has another signature, and what is mounted by it is found."""
-    node = played.report["facts"]["host"]
+def test_what_is_mounted_by_the_disks_signature_is_found_under_the_new_one(played):
+    """The first boot of Raspberry Pi OS gives the disk another one; Ubuntu mounts by labels."""
+    layout = played.vendor.card.layout
+    mounted = set(re.findall(r"/dev/disk/by-partuuid/(\w+)-01", played.console))
 
-    assert "root=PARTUUID=5eedba5e-02" in node["cmdline"]
-    assert "disk-by\\x2dpartuuid-5eedba5e" not in played.console
-    assert "Found device" in played.console
+    if layout.root_label == "writable":
+        assert mounted == set()
+    else:
+        assert len(mounted) == 1
+        assert layout.disk_id not in mounted
