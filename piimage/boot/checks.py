@@ -171,12 +171,14 @@ def _untouched(facts: Facts, wire: Wire) -> Finding:
     NetworkManager switches every port on to see its cable; the kernel's route for multicast comes with that.
     """
     other = _interface(facts, wire.other_mac)
-    expected = "without an address or a route"
+    managed = facts["networkmanager"]
+    expected = "without an address or a route" if managed else "down, without an address or a route"
     if other is None:
         return Finding("second NIC", False, expected, f"no interface has {wire.other_mac}")
-    signs = _addresses(other, "inet") + _addresses(other, "inet6")
+    signs = ["up"] if "UP" in other.get("flags", ()) and not managed else []
+    signs += _addresses(other, "inet") + _addresses(other, "inet6")
     routes = [r["dst"] for r in facts["routes"] if r.get("dev") == other["ifname"]]
-    signs += [f"route {to}" for to in routes if to != _MULTICAST]
+    signs += [f"route {to}" for to in routes if not (managed and to == _MULTICAST)]
     return Finding("second NIC", not signs, expected, ", ".join(signs) or expected)
 
 

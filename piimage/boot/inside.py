@@ -163,6 +163,7 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
         "secrets": secrets,
         "addresses": json_of(["ip", "-j", "address", "show"]) or [],
         "routes": json_of(["ip", "-j", "route", "show", "table", "all"]) or [],
+        "networkmanager": Path("/run/NetworkManager").is_dir(),
         "routes6": json_of(["ip", "-j", "-6", "route", "show", "default"]) or [],
         "filesystem": root_filesystem(),
         "clock": clock(),

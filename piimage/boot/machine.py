@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 #: What an emulated kernel leaves away: guards against the speculation of real processors, the address-space switch at
-#: each system call that KASLR brings on arm64, and clearing pages that are written next. A boot takes half as long.
+#: each system call that KASLR brings on arm64, and clearing pages that are written next. A boot takes a third less.
 _UNGUARDED = ("mitigations=off", "kpti=off", "nokaslr", "init_on_alloc=0")
 #: What systems call eth0 by a rule for the boards' own drivers (Ubuntu's 10-raspi-eth0.link) has another driver here.
 _OLD_NAMES = "net.ifnames=0"

@@ -223,7 +223,7 @@ def test_a_node_kept_its_promises_and_its_hands_off_the_second_nic(played, built
     found = {finding["name"]: finding for finding in report["findings"]}
 
     assert [f for f in found.values() if f["ok"] is not True] == []
-    assert found["second NIC"]["found"] == "without an address or a route"
+    assert found["second NIC"]["found"] == "down, without an address or a route"
     others = {f"plan: reaches {other}" for other in NODES if other != name}
     assert others <= set(found)
     assert report["stamp"].endswith(f"stamps/{name}.stamp")

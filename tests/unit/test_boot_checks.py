@@ -92,6 +92,8 @@ BROKEN = [
     ("routes on the wire", ("routes",), lambda r: r + DEFAULT, "10.1.10.0/24, default via 10.1.10.1"),
     ("IPv6 default route on the wire", ("routes6",), [{"dev": "eth0", "gateway": "fe80::2"}], "fe80::2"),
     ("second NIC", ("addresses",), OTHER, "fe80::2/64"),
+    ("second NIC", ("addresses",), interface(WIRE.other_mac, flags=["BROADCAST", "UP"]), "up"),
+    ("second NIC", ("routes",), lambda r: [*r, {"dst": "ff00::/8", "dev": "eth1"}], "route ff00::/8"),
     ("second NIC", ("addresses",), LEASE, "10.0.2.15/24"),
     ("second NIC", ("routes",), lambda r: [*r, {"dst": "10.0.0.0/8", "dev": "eth1"}], "route 10.0.0.0/8"),
     ("time zone", ("clock", "zone"), "/usr/share/zoneinfo/Etc/UTC", "Etc/UTC"),
@@ -121,10 +123,11 @@ def test_each_broken_promise_is_named(name, path, to, words):
     assert words in found[name].found
 
 
-def test_a_second_nic_may_be_switched_on_when_it_takes_nothing():
+def test_networkmanager_may_switch_a_second_nic_on_when_it_takes_nothing():
     facts = changed("addresses", to=interface(WIRE.other_mac, flags=["BROADCAST", "UP"]))
     multicast = {"dst": "ff00::/8", "dev": "eth1", "table": "local", "type": "multicast"}
     facts["routes"] = [*facts["routes"], multicast]
+    facts["networkmanager"] = True
 
     assert verdict(facts)["second NIC"].ok is True
 
