@@ -30,6 +30,8 @@ from piimage.flash.writer import write_card
 from piimage.progress import Quiet
 from piimage.stamping import NodeStamp, write_stamp
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def dist(tiny, tmp_path):
