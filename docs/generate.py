@@ -72,7 +72,7 @@ MEANING = {
     "User.name": "login name",
     "User.shell": "must be in the base's /etc/shells, or end in `nologin` or `false`",
     "User.sudo": "how far sudo goes: not at all, with the user's password, without one",
-    "Network.wired": "the wire between the nodes; never a default route",
+    "Network.wired": "the wire between the nodes; without a `gateway` no route leads out of it",
     "Network.wifi": "the access point; has the default route",
     "Wired.subnet": "all nodes have an address in it",
     "Wifi.ssid": "name of the access point",

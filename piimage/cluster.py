@@ -202,6 +202,8 @@ class Node:
 class Cluster:
     """The resolved cluster. `directory` is where cluster.yaml lies: relative paths start there.
 
+    `gateway` is the default route over the wire, `dns` who is asked there; without a gateway both are Wi-Fi's.
+
     `overlays` has those that some role uses.
     """
 
@@ -222,6 +224,7 @@ class Cluster:
     mpi: Mpi | None = None
     domain: str | None = None
     gateway: IPv4Address | None = None
+    dns: tuple[IPv4Address, ...] = ()
     stress: bool = False
     wolfram: bool = False
     blinkt: Blinkt | None = None

@@ -77,6 +77,7 @@ def _cluster(cluster: Cluster) -> Iterator[tuple[str, Value]]:
     yield "root.password", _secret(cluster.root_password)
     yield "network.wired.subnet", str(cluster.subnet)
     yield "network.wired.gateway", str(cluster.gateway) if cluster.gateway else None
+    yield "network.wired.dns", tuple(str(address) for address in cluster.dns)
     if cluster.wifi:
         yield "network.wifi.ssid", cluster.wifi.ssid
         yield "network.wifi.psk", _secret(cluster.wifi.psk)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -188,11 +188,17 @@ class _Resolver:
             mpi=self.mpi(),
             domain=spec.domain,
             gateway=spec.network.wired.gateway,
+            dns=self.dns(),
             stress=spec.stress,
             wolfram=spec.wolfram,
             blinkt=self.blinkt(),
             overlays=self.overlays(),
         )
+
+    def dns(self) -> tuple[IPv4Address, ...]:
+        """Who is asked for names over the wire: a home's router answers them itself."""
+        wired = self.spec.network.wired
+        return tuple(wired.dns) or ((wired.gateway,) if wired.gateway else ())
 
     def overlays(self) -> tuple[Overlay, ...]:
         """All that some node uses, each once."""

@@ -186,6 +186,9 @@ def clusters(draw: st.DrawFn, *, shared: bool = False) -> dict[str, Any]:
     low, high = int(subnet.network_address) + 1, int(subnet.broadcast_address) - 1
     first = draw(st.integers(low, high))
     wired: dict[str, Any] = {"subnet": str(subnet), "first": str(ipaddress.IPv4Address(first))}
+    if wifi is None and first > low and draw(st.booleans()):
+        wired["gateway"] = str(ipaddress.IPv4Address(low))
+        wired |= draw(st.sampled_from([{}, {"dns": ["9.9.9.9", wired["gateway"]]}]))
     found: dict[str, Any] = {
         "version": 1,
         "name": draw(labels),

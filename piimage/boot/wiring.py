@@ -40,8 +40,8 @@ class Wire:
     """NIC 1's surroundings: a forward from `port` of the host's loopback to the node's sshd, and the switch.
 
     `host`, `resolver` and `lease` are the emulated network's own addresses; `host` lies in the cluster's
-    subnet, so that the node answers it without a route. `socket` is the node's own, beside the switch's, or
-    None where the node is alone.
+    subnet, so that the node answers it without a route, and is the gateway's where cluster.yaml has one.
+    `socket` is the node's own, beside the switch's, or None where the node is alone.
     """
 
     net: IPv4Network
@@ -67,7 +67,7 @@ def wire(cluster: Cluster, node: Node, port: int) -> Wire:
             f"subnet {cluster.subnet} has no address beside the node's own to reach it from",
             hint="use a larger subnet",
         )
-    host = near[0]
+    host = cluster.gateway or near[0]
     others = (a for a in net.hosts() if a not in (host, node.address.ip))
     wide = sorted(islice(others, enough), key=lambda address: address in taken)
     return Wire(
@@ -90,7 +90,7 @@ def wires(
     Raises `PiimageError` when the subnet has no address left for it.
     """
     taken = set(cluster.addresses.values())
-    host = next((a for a in cluster.subnet.hosts() if a not in taken), None)
+    host = cluster.gateway or next((a for a in cluster.subnet.hosts() if a not in taken), None)
     net = _wide(cluster.subnet, len(taken) + 3)
     free = (a for a in net.hosts() if a not in taken and a != host)
     if host is None:

@@ -1,4 +1,4 @@
-"""The network: a fixed wired address without a default route, and Wi-Fi, which owns that route.
+"""The network: a fixed wired address, and the default route: Wi-Fi's, or the wire's where it has a gateway.
 
 Picks the renderer for the stack that is in force in the base; each stack is a sibling module with
 `image(cluster, role, facts)` and `stamp(cluster, node, facts, secrets)`.
@@ -16,7 +16,7 @@ from piimage.delta import Delta, File
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
     from piimage.cluster import Cluster, Node, Role
@@ -82,10 +82,25 @@ def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp
                 argv=("ip", "-4", "-o", "address", "show"),
                 expect=rf"\sinet {address}\s",
             ),
-            Check(
-                name="no default route on the wire",
-                argv=("ip", "-4", "route", "show", "default"),
-                expect=r"(?s)\A(?!.*\bdev (?:eth0|end0)\b)",
-            ),
+            _default_route(cluster),
+            *_name_servers(cluster),
         ),
     )
+
+
+def _name_servers(cluster: Cluster) -> Iterator[Check]:
+    """With systemd-resolved, /etc/resolv.conf names a stub of the node's own, and /run has who is asked."""
+    files = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+    for address in cluster.dns:
+        expect = rf"(?m)^nameserver {re.escape(str(address))}$"
+        argv = ("sh", "-c", f"cat {' '.join(files)} 2>/dev/null; true")
+        yield Check(name=f"name server {address}", argv=argv, expect=expect)
+
+
+def _default_route(cluster: Cluster) -> Check:
+    argv = ("ip", "-4", "route", "show", "default")
+    if cluster.gateway is None:
+        expect = r"(?s)\A(?!.*\bdev (?:eth0|end0)\b)"
+        return Check(name="no default route on the wire", argv=argv, expect=expect)
+    expect = rf"(?m)^default via {re.escape(str(cluster.gateway))} "
+    return Check(name="default route on the wire", argv=argv, expect=expect)

@@ -60,14 +60,14 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
 
 def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp:
     """The node's address and Wi-Fi; raises `PiimageError` when there is no passphrase for it."""
-    filled = {CONFIG: encode(config_text(facts.text(CONFIG), node))}
+    filled = {CONFIG: encode(config_text(facts.text(CONFIG), cluster, node))}
     if cluster.wifi is not None and node.role.wifi:
         psk = passphrase(cluster.wifi, node, secrets)
         filled[SUPPLICANT] = supplicant_text(cluster.wifi, psk).encode()
     return Stamp(slots=filled)
 
 
-def config_text(stock: str, node: Node) -> str:
+def config_text(stock: str, cluster: Cluster, node: Node) -> str:
     """dhcpcd.conf(5): the base's text, then the wire. Options before the first `interface` are for all of them.
 
     Without `static routers` there is no route but the subnet's; `noipv6rs` asks no router for one.
@@ -76,11 +76,20 @@ def config_text(stock: str, node: Node) -> str:
     rest = re.search(r"^(?:interface|ssid|profile)[ \t]", own, re.MULTILINE)
     ports = f"{_HEADING}\nallowinterfaces {' '.join([*WIRED, WIRELESS])}\n"
     head, tail = (own[: rest.start()], own[rest.start() :]) if rest else (own, "")
+    way = _outward(cluster)
     wire = "".join(
-        f"interface {name}\nstatic ip_address={node.address}\nnogateway\nnoipv6rs\n"
-        for name in WIRED
+        f"interface {name}\nstatic ip_address={node.address}\n{way}noipv6rs\n" for name in WIRED
     )
     return with_newline(head) + ports + with_newline(tail) + wire
+
+
+def _outward(cluster: Cluster) -> str:
+    """The way out over the wire, or that there is none."""
+    if cluster.gateway is None:
+        return "nogateway\n"
+    servers = " ".join(map(str, cluster.dns))
+    names = f"static domain_name_servers={servers}\n" if servers else ""
+    return f"static routers={cluster.gateway}\n{names}"
 
 
 def supplicant_text(wifi: Wifi, psk: str) -> str:

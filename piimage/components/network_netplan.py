@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: An older netplan refuses the whole file for a key that it does not know; the kernel command line has the
 #: country anyway. Release notes of netplan 0.105.
 _KNOWS_COUNTRIES = (0, 105)
+#: Every netplan knows this; `default` only from 0.104 on.
+_EVERYWHERE = "0.0.0.0/0"
+#: networkd's own metric of a default route is 1024, NetworkManager's of a wired one 100.
+_METRIC = 100
 _WAIT_ONLINE = "systemd-networkd-wait-online.service"
 #: With every link optional there is nothing to wait for, and waiting for nothing takes two minutes.
 #: netplan's own condition says so too, but only from the second boot on.
@@ -45,15 +49,15 @@ def image(cluster: Cluster, role: Role, _facts: Facts) -> Contribution:
 
 def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp:
     """The node's network-config; raises `PiimageError` when its Wi-Fi has no hashed passphrase."""
-    network: dict[str, Any] = {"version": 2, "ethernets": _ethernets(node)}
+    network: dict[str, Any] = {"version": 2, "ethernets": _ethernets(cluster, node)}
     if cluster.wifi is not None and node.role.wifi:
         psk = passphrase(cluster.wifi, node, secrets)
         network["wifis"] = {WIRELESS: _wifi(cluster.wifi, psk, facts)}
     return Stamp(network=network)
 
 
-def _ethernets(node: Node) -> dict[str, Any]:
-    """No route and no gateway: the wire leads to the other nodes and nowhere else."""
+def _ethernets(cluster: Cluster, node: Node) -> dict[str, Any]:
+    """Without a gateway no route: the wire leads to the other nodes and nowhere else."""
     wired: dict[str, Any] = {
         "dhcp4": False,
         "dhcp6": False,
@@ -63,8 +67,23 @@ def _ethernets(node: Node) -> dict[str, Any]:
         "optional": True,
     }
     if node.mac:
+        wired |= _outward(cluster, _METRIC)
         return {"wired": {**wired, "match": {"macaddress": node.mac.lower()}}}
-    return {name: dict(wired) for name in WIRED}
+    return {
+        name: {**wired, **_outward(cluster, metric)} for metric, name in enumerate(WIRED, _METRIC)
+    }
+
+
+def _outward(cluster: Cluster, metric: int) -> dict[str, Any]:
+    """The way out over the wire. A board has one of the ports, netplan warns of two routes that are equal."""
+    if cluster.gateway is None:
+        return {}
+    outward: dict[str, Any] = {
+        "routes": [{"to": _EVERYWHERE, "via": str(cluster.gateway), "metric": metric}]
+    }
+    if cluster.dns:
+        outward["nameservers"] = {"addresses": [str(address) for address in cluster.dns]}
+    return outward
 
 
 def _wifi(wifi: Wifi, psk: str, facts: Facts) -> dict[str, Any]:

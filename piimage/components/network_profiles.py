@@ -67,7 +67,7 @@ def stamp(cluster: Cluster, node: Node, _facts: Facts, secrets: Secrets) -> Stam
 
 
 def wired_text(cluster: Cluster, node: Node) -> str:
-    """A fixed address and no route but the subnet's; tried again for as long as it takes."""
+    """A fixed address, and no route but the subnet's where there is no gateway; tried again for as long as it takes."""
     port = f"[match]\ninterface-name={''.join(f'{name};' for name in WIRED)}\n"
     ethernet = ""
     if node.mac:
@@ -86,12 +86,19 @@ autoconnect-retries=0
 [ipv4]
 method=manual
 address1={node.address}
-never-default=true
-
+{_outward(cluster)}
 [ipv6]
 method=link-local
 never-default=true
 """
+
+
+def _outward(cluster: Cluster) -> str:
+    """The way out over the wire, or that there is none."""
+    if cluster.gateway is None:
+        return "never-default=true\n"
+    servers = "".join(f"{address};" for address in cluster.dns)
+    return f"gateway={cluster.gateway}\n" + (f"dns={servers}\n" if servers else "")
 
 
 def wifi_text(cluster: Cluster, wifi: Wifi, psk: str) -> str:

@@ -163,7 +163,10 @@ class Wired(Model):
     WHAT: ClassVar[str] = "`network.wired`"
     subnet: Subnet
     first: Address | None = Field(None, description="address of node 0; default: the lowest")
-    gateway: Address | None = Field(None, description="only for clusters without Wi-Fi")
+    gateway: Address | None = Field(
+        None, description="router on the wire; only for clusters without Wi-Fi"
+    )
+    dns: list[Address] = Field([], description="name servers, with a gateway; default: it")
 
 
 class Wifi(Model):

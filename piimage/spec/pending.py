@@ -29,5 +29,3 @@ def _waiting(spec: model.Spec) -> Iterator[tuple[FieldPath, str]]:
     for path, traits in traits_of(spec):
         if traits.base is not None and traits.base.kind == "url":
             yield (*path, "base"), "a base from a URL"
-    if spec.network.wired.gateway is not None:
-        yield ("network", "wired", "gateway"), "`gateway`"

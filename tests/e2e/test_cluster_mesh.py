@@ -1,5 +1,5 @@
 """Two nodes that do otherwise than the sample wherever they may: MPICH, trust of all to all, a worker that serves the
-share, names of their own; and one of them built anew by itself.
+share, a way out over the wire, names of their own; and one of them built anew by itself.
 
 The program of the smoke test is linked on the head, a client of the share, and runs on its server at once. The head
 is at its prompt before the server starts. One boot, with everything in it.
@@ -20,7 +20,7 @@ users:
   - {name: linus, uid: 2211}
 ssh: {trust: mesh}
 network:
-  wired: {subnet: 172.29.44.0/26, first: 172.29.44.11}
+  wired: {subnet: 172.29.44.0/26, first: 172.29.44.11, gateway: 172.29.44.1}
 shares: [{path: /data/common, server: clover}]
 mpi: {flavour: mpich, slots: 2}
 nodes:
@@ -102,6 +102,8 @@ def test_all_reach_all_without_a_prompt_or_a_warning(played, source, name):
 
     found = {finding["name"]: finding for finding in report["findings"]}
     assert all(found[f"plan: ssh to {other}"]["ok"] for other in NODES)
+    assert found["plan: default route on the wire"]["ok"]
+    assert found["plan: name server 172.29.44.1"]["ok"]
     answers = {answer["name"]: answer for answer in report["facts"]["checks"]}
     for other in NODES:
         assert answers[f"ssh to {other}"]["stdout"].strip() == other

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import phony_facts
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piimage.boot import switch
-from piimage.boot.wiring import gateway_argv, nics, reach, switch_argv, wires
+from piimage.boot.wiring import gateway_argv, nics, reach, switch_argv, wire, wires
 from piimage.errors import PiimageError
 
 SOCKETS = Path("/tmp/a,b")
@@ -86,14 +86,25 @@ def test_the_gateways_addresses_are_no_nodes(prefix, count):
     cluster, found = company(crowd(prefix, count))
     taken = set(cluster.addresses.values())
 
-    for name, wire in found.items():
-        assert len({wire.host, wire.resolver, wire.lease} - taken) == 3
-        assert wire.host in cluster.subnet
-        assert wire.resolver in wire.net
-        assert wire.lease in wire.net
-        assert wire.node == cluster.addresses[name]
-    assert len({(wire.host, wire.resolver, wire.lease, wire.net) for wire in found.values()}) == 1
-    assert len({wire.mac for wire in found.values()}) == count
+    for name, its in found.items():
+        assert len({its.host, its.resolver, its.lease} - taken) == 3
+        assert its.host in cluster.subnet
+        assert its.resolver in its.net
+        assert its.lease in its.net
+        assert its.node == cluster.addresses[name]
+    assert len({(its.host, its.resolver, its.lease, its.net) for its in found.values()}) == 1
+    assert len({its.mac for its in found.values()}) == count
+
+
+def test_the_emulated_network_is_the_wires_gateway():
+    cluster, _ = company()
+    cluster = replace(cluster, gateway=IPv4Address("10.0.0.200"))
+
+    together = wires(cluster, cluster.nodes, range(len(cluster.nodes)), SOCKETS)
+    alone = wire(cluster, cluster.nodes[0], 1)
+
+    assert {str(w.host) for w in (alone, *together.values())} == {"10.0.0.200"}
+    assert all(cluster.gateway not in (w.resolver, w.lease) for w in (alone, *together.values()))
 
 
 def test_a_small_subnet_has_room_outside_for_what_needs_not_be_inside():

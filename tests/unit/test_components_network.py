@@ -37,6 +37,25 @@ def test_the_wire_has_an_address_and_no_way_out():
         assert not {"routes", "gateway4", "nameservers"} & set(port)
 
 
+def test_a_gateway_on_the_wire_has_the_default_route_and_answers_names():
+    ports = stamp(1, wifi=None, **phony.OUTWARD).network["ethernets"]
+
+    assert ports["eth0"]["routes"] == [{"to": "0.0.0.0/0", "via": "10.1.10.1", "metric": 100}]
+    assert ports["eth0"]["nameservers"] == {"addresses": ["10.1.10.1", "9.9.9.9"]}
+    assert ports["end0"]["routes"][0]["metric"] == 101
+
+
+def test_the_way_out_is_asked_for_on_the_node():
+    checks = {check.name: check.expect for check in stamp(1, wifi=None, **phony.OUTWARD).checks}
+    found = "default via 10.1.10.1 dev eth0 proto static metric 100\n"
+
+    assert re.search(checks["default route on the wire"], found)
+    assert not re.search(checks["default route on the wire"], found.replace("0.1 ", "0.11 "))
+    assert re.search(checks["name server 9.9.9.9"], "nameserver 127.0.0.53\nnameserver 9.9.9.9\n")
+    assert not re.search(checks["name server 9.9.9.9"], "nameserver 9.9.9.91\n")
+    assert "no default route on the wire" not in checks
+
+
 def test_a_known_mac_names_the_port_without_renaming_it():
     cluster = phony.cluster()
     node = replace(cluster.nodes[1], mac="DC:A6:32:00:00:01")

@@ -79,6 +79,24 @@ def test_networkmanager_reads_the_wire_as_it_is_meant():
     assert wire.get_setting_connection().get_autoconnect_retries() == 0
 
 
+def test_networkmanager_reads_the_way_out():
+    four = profile(WIRED, phony.cluster(wifi=None, **phony.OUTWARD), 1).get_setting_ip4_config()
+
+    assert (four.get_gateway(), four.get_never_default()) == ("10.1.10.1", False)
+    assert [four.get_dns(i) for i in range(four.get_num_dns())] == ["10.1.10.1", "9.9.9.9"]
+
+
+def test_dhcpcd_is_told_the_way_out():
+    cluster = phony.cluster(wifi=None, **phony.OUTWARD)
+
+    text = network_dhcpcd.config_text("", cluster, cluster.nodes[1])
+
+    assert text.endswith(
+        "interface end0\nstatic ip_address=10.1.10.241/24\nstatic routers=10.1.10.1\n"
+        "static domain_name_servers=10.1.10.1 9.9.9.9\nnoipv6rs\n"
+    )
+
+
 def test_a_known_mac_names_the_port_alone():
     cluster = phony.cluster()
     nodes = (replace(cluster.nodes[0], mac="dc:a6:32:00:00:01"), *cluster.nodes[1:])
@@ -211,10 +229,10 @@ def test_dhcpcd_gets_the_address_after_the_bases_own_text():
 def test_dhcpcds_allowed_ports_stand_before_any_interface():
     odd = "hostname\ninterface usb0\nstatic ip_address=1.2.3.4/24\n"
 
-    text = network_dhcpcd.config_text(odd, phony.cluster().nodes[0])
+    text = network_dhcpcd.config_text(odd, phony.cluster(), phony.cluster().nodes[0])
 
     assert text.index("allowinterfaces eth0 end0 wlan0") < text.index("interface usb0")
-    assert text == network_dhcpcd.config_text(odd, phony.cluster().nodes[0])
+    assert text == network_dhcpcd.config_text(odd, phony.cluster(), phony.cluster().nodes[0])
 
 
 @pytest.mark.parametrize(

@@ -462,11 +462,16 @@ def test_without_mpi_the_nodes_alone_are_tested(cluster, report):
     assert "MPI version" not in checks(found, "node1")
 
 
-def test_a_gateway_on_the_wire_may_have_the_default_route(cluster, report):
+def test_a_gateway_on_the_wire_must_have_the_default_route(cluster, report):
     cluster.roster["gateway"] = "10.1.10.1"
-    cluster.put("node1", "proc/net/route", ROUTE.format("eth0"))
-
+    for name, port in zip(NODES, ("eth0", "eth0", "end0"), strict=True):
+        cluster.put(name, "proc/net/route", ROUTE.format(port))
     assert report()[0] == 0
+
+    cluster.put("node1", "proc/net/route", ROUTE.format("wlan0"))
+    status, found = report()
+
+    assert (status, checks(found, "node1")["default route"]["ok"]) == (1, False)
 
 
 def test_mpich_is_judged_by_its_own_settings(cluster, report):

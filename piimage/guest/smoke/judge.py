@@ -98,11 +98,15 @@ def _network(roster: Roster, node: Node, facts: Facts) -> Iterator[Finding]:
         "wired address", expected in have, expected, shown or None,
         f"no interface has {expected}: {shown or 'there is no address'}",
     )  # fmt: skip
+    routes = ", ".join(facts["default"]) or "none"
     if roster.gateway is None:
-        routes = ", ".join(facts["default"]) or "none"
         words = f"the default route leads over the wire ({wired}), which ends at the other nodes"
         away = wired is None or wired not in facts["default"]
         yield Finding("default route", away, "not on the wire", routes, words)
+    else:
+        words = f"no default route leads over the wire ({wired}), where {roster.gateway} is"
+        out = wired in facts["default"]
+        yield Finding("default route", out, "on the wire", routes, words)
 
 
 def _share(node: Node, share: Share, facts: Facts) -> Iterator[Finding]:

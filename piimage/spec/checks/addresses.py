@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FIRST: FieldPath = ("network", "wired", "first")
 _GATEWAY: FieldPath = ("network", "wired", "gateway")
+_DNS: FieldPath = ("network", "wired", "dns")
 _SUBNET: FieldPath = ("network", "wired", "subnet")
 #: What home routers hand out over Wi-Fi.
 _HOME = (IPv4Network("192.168.0.0/24"), IPv4Network("192.168.1.0/24"))
@@ -42,6 +43,7 @@ def check(draft: Draft, places: Sequence[Seat]) -> None:
             if seat.address == wired.gateway:
                 message = f"`{wired.gateway}` is the address of {shown(seat.name)} and the gateway"
                 draft.error(_GATEWAY, message, "give the router's own address", "duplicate-address")
+    _name_servers(draft)
     _unusual(draft)
 
 
@@ -112,6 +114,14 @@ def _gateway_and_wifi(draft: Draft) -> None:
         message = "a gateway on the wire together with Wi-Fi: two default routes"
         hint = "remove `gateway`; the default route belongs to Wi-Fi"
         draft.error(_GATEWAY, message, hint, "two-gateways", key=True)
+
+
+def _name_servers(draft: Draft) -> None:
+    wired = draft.spec.network.wired
+    if wired.dns and wired.gateway is None and draft.whole(*_GATEWAY):
+        message = "name servers on the wire without a gateway"
+        hint = "give `gateway` too, or leave `dns` out: Wi-Fi brings its own"
+        draft.error(_DNS, message, hint, "dns-without-gateway", key=True)
 
 
 def _unusual(draft: Draft) -> None:
