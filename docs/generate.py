@@ -158,7 +158,8 @@ Paths start where cluster.yaml lies; `~` is your home.
 - a name of the catalog or of the store, as `piimage base list` shows them: `debian-13`
 - the path of an image, with a `/` or an image's suffix: `./lite.img.xz`; imported when first used
 - `{path: ./lite.img.xz, sha256: ...}`: the same, refused unless the file has that digest
-- `{url: ..., sha256: ...}`: accepted, not built yet
+- `{url: ..., sha256: ...}`: an image on the web, downloaded when first used, refused unless the file there has that
+  digest; `PIIMAGE_MIRROR` names a mirror, or a directory that holds the file
 
 ### password
 
@@ -179,10 +180,6 @@ Paths start where cluster.yaml lies; `~` is your home.
 - a public key line: `ssh-ed25519 AAAA...`
 - `gh:NAME`, `lp:NAME`: the keys that GitHub or Launchpad shows for that name, fetched once and then kept in the
   [state directory](state.md); `piimage state refresh` asks again
-
-## Accepted, not built yet
-
-A base from a URL, and `network.wired.gateway`. `piimage validate` says so where they are used.
 """
 
 _NAMED = {

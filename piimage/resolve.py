@@ -35,7 +35,6 @@ from piimage.spec.draft import draft
 from piimage.spec.merge import Merged, merge
 from piimage.spec.overlays import Rack
 from piimage.spec.paths import located
-from piimage.spec.pending import pending
 from piimage.spec.profiles import Shelf
 from piimage.spec.provenance import provenance
 from piimage.spec.seats import HEAD, Seat, seats, traits_of
@@ -123,10 +122,9 @@ def load(
     if spec is None or any(finding.severity is Severity.ERROR for finding in found):
         raise ConfigError(f"`{path}` has {summary(found) or '1 error'}", diagnostics=found)
     builder = _Resolver(spec, path, env, merged, rack)
-    notes = pending(spec, document)
     return Loaded(
         cluster=builder.cluster(),
-        diagnostics=in_order([*found, *notes]),
+        diagnostics=found,
         provenance=MappingProxyType(provenance(spec, document, merged)),
     )
 

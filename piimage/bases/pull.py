@@ -1,8 +1,9 @@
-"""`piimage base pull`: an image of the catalog, downloaded and unpacked at once, proved, and imported."""
+"""An image of the catalog, or at an address, downloaded and unpacked at once, proved, and imported."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import zlib
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 from piimage.bases import proof
 from piimage.bases.download import Download
 from piimage.bases.importing import adopt, check_image, import_base
-from piimage.bases.places import Beside
+from piimage.bases.naming import name_after
+from piimage.bases.places import Beside, place
+from piimage.bases.publishers import Published, Publisher
 from piimage.disk.atomic import create, require_space, sync
 from piimage.disk.growing import BrokenOffError, StartedOverError, confirmed, follow
 from piimage.disk.intake import write_image
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
     from piimage.bases.places import Place
     from piimage.bases.proof import Proof
-    from piimage.bases.publishers import Published
     from piimage.bases.record import Base
     from piimage.bases.store import Store
     from piimage.progress import Progress
@@ -87,6 +89,20 @@ def pull(
             raise
         shutil.rmtree(directory, ignore_errors=True)
         return base
+
+
+def pull_address(url: str, *, sha256: str, store: Store, progress: Progress) -> Base:
+    """The base that the image at `url` becomes, or that a file with that `sha256` became before.
+
+    It is called after the file and its digest. Raises what `pull` does.
+    """
+    known = store.by_source(sha256)
+    if known is not None:
+        return known
+    image = Published(publisher=Publisher(name="", title=url), url=url, sha256=sha256, pinned=True)
+    name = f"{name_after(image.file)}-{sha256[:12]}"
+    where = place(os.environ.get("PIIMAGE_MIRROR"), None)
+    return pull(name, image, store=store, progress=progress, place=where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,8 @@ from piimage.bases.facts_reader import read_facts
 from piimage.bases.record import Base, Origin, Record
 from piimage.disk.atomic import write_bytes, write_errors
 from piimage.disk.sparse import hash_file
-from piimage.errors import ImageError, PiimageError, UnsupportedError
+from piimage.errors import ImageError, PiimageError
 from piimage.facts import Facts
-from piimage.report import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,17 +42,18 @@ class Store(Cache):
     ) -> Base:
         """The base of that name; with a `/` or an image's suffix a file, imported when first used.
 
-        Relative paths start in `directory` (default: the working directory); `sha256` is of such a
-        file. Raises `PiimageError` with the command that would bring a name in, and what
-        `importing.import_base` raises.
+        An address, which needs `sha256`, is downloaded when first used. Relative paths start in `directory`
+        (default: the working directory); `sha256` is of the file as it is published. Raises `PiimageError` with
+        the command that would bring a name in, and what `importing.import_base` and `pull.pull_address` raise.
         """
-        if "://" in str(name_or_path):
-            raise UnsupportedError(
-                f"bases are not fetched from the network yet: {shown(name_or_path)}",
-                hint="download it, and name the file",
+        # importing.py and pull.py build on this module
+        if "://" in str(name_or_path) and sha256 is not None:
+            from piimage.bases.pull import pull_address  # noqa: PLC0415 -- see above
+
+            return pull_address(
+                str(name_or_path), sha256=sha256, store=self, progress=self._progress
             )
         if is_path(name_or_path):
-            # importing.py builds on this module
             from piimage.bases.importing import import_base  # noqa: PLC0415 -- see above
 
             path = (directory or Path()) / Path(name_or_path).expanduser()
@@ -91,6 +91,13 @@ class Store(Cache):
         except PermissionError as error:
             raise _foreign(parent) from error
         return [record for record in map(self.record, names) if record is not None]
+
+    def by_source(self, sha256: str) -> Base | None:
+        """A base that was taken in from a file with that digest, or None."""
+        for record in self.records():
+            if record.origin.sha256 == sha256:
+                return self._open(record)
+        return None
 
     def by_id(self, image_id: str) -> Base | None:
         """A base with that raw image, or None."""

@@ -11,7 +11,7 @@ from piimage.cli.main import app
 
 HERE = Path(__file__).parent / "clusters"
 CASES = sorted(path.name for path in HERE.iterdir() if path.is_dir())
-LAST = {"four-nodes-slash-26": "3", "profiles-shadow-and-merge": "c", "waiting-for-later": "1"}
+LAST = {"four-nodes-slash-26": "3", "profiles-shadow-and-merge": "c", "every-wish": "1"}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -22,7 +22,7 @@ from phony_mirror import mirror
 from piimage.bases import download, trust
 from piimage.bases.places import place
 from piimage.bases.publishers import Publisher, published
-from piimage.bases.pull import pull
+from piimage.bases.pull import pull, pull_address
 from piimage.bases.store import Store
 from piimage.disk.sparse import hash_file
 from piimage.errors import (
@@ -556,3 +556,37 @@ def test_a_wrong_file(company, tmp_path):
         company.pull(file=tmp_path / "mine.img.xz")
     with pytest.raises(FetchError, match="there is no file"):
         company.pull(file=tmp_path / "absent")
+
+
+def test_an_address_in_a_cluster_is_downloaded_once(site, store, packed):
+    site.put("/os/x+1.img.xz", packed)
+    url = f"{site.url}/os/x%2B1.img.xz"
+
+    first = store.base(url, sha256=sha(packed))
+    asked = len(site.seen)
+    again = store.base(f"{site.url}/elsewhere.img.xz", sha256=sha(packed))
+
+    assert first.name == f"x+1-{sha(packed)[:12]}"
+    assert (again.id, again.name, len(site.seen)) == (first.id, first.name, asked)
+
+
+def test_another_file_at_the_address_is_refused_and_not_kept(site, store, packed):
+    site.put("/os/x.img.xz", packed)
+
+    with pytest.raises(
+        VerifyError, match=f"`x.img.xz` has sha256 {sha(packed)}, expected {'0' * 64}"
+    ):
+        pull_address(f"{site.url}/os/x.img.xz", sha256="0" * 64, store=store, progress=Quiet())
+
+    assert store.records() == []
+    assert not list(store.root.glob("downloads/*/x.img.xz"))
+
+
+def test_a_mirrors_directory_stands_for_the_address(store, packed, tmp_path, monkeypatch):
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "y.img.xz").write_bytes(packed)
+    monkeypatch.setenv("PIIMAGE_MIRROR", str(tmp_path / "mirror"))
+
+    base = store.base("https://images.example.org/y.img.xz", sha256=sha(packed))
+
+    assert base.origin.sha256 == sha(packed)

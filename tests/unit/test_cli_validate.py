@@ -34,11 +34,11 @@ def test_a_valid_file_is_named_on_stdout_and_notes_go_to_stderr():
     assert result.stdout == (f"{SAMPLE} is valid: `pico5`, 5 nodes (node0 to node4), head node0\n")
     assert result.stderr == ""
 
-    waiting = SAMPLE.parent / "tests/cases/clusters/waiting-for-later/cluster.yaml"
-    result = run("validate", str(waiting))
+    remarkable = SAMPLE.parent / "tests/cases/clusters/every-wish/cluster.yaml"
+    result = run("validate", str(remarkable))
 
     assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
-    assert "not built yet" in result.stderr
+    assert "accepts the licence" in result.stderr
 
 
 def test_json_of_a_valid_file():
