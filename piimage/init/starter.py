@@ -131,6 +131,7 @@ def _network(a: Answers) -> str:
     )
     if a.wifi is None:
         return wired + (
+            "  # A router on the wire, instead of Wi-Fi: `gateway: ADDRESS` within `wired`, its own address.\n"
             "  # wifi:                         # has the default route, where nodes have Wi-Fi\n"
             "  #   ssid: NAME\n"
             "  #   country: IT\n"

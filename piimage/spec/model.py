@@ -162,7 +162,9 @@ class Wired(Model):
 
     WHAT: ClassVar[str] = "`network.wired`"
     subnet: Subnet
-    first: Address | None = Field(None, description="address of node 0; default: the lowest")
+    first: Address | None = Field(
+        None, description="address of node 0; default: the lowest that is free"
+    )
     gateway: Address | None = Field(
         None, description="router on the wire; only for clusters without Wi-Fi"
     )

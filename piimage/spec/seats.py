@@ -70,8 +70,14 @@ def seats(spec: model.Spec) -> tuple[Seat, ...]:
     )
 
 
+def first_address(wired: model.Wired) -> IPv4Address:
+    """Node 0's; a router mostly has the lowest of its subnet, and then the next one is."""
+    lowest = wired.subnet.network_address + 1
+    return wired.first or (lowest + 1 if lowest == wired.gateway else lowest)
+
+
 def _address(wired: model.Wired, number: int) -> IPv4Address | None:
-    first = wired.first or wired.subnet.network_address + 1
+    first = first_address(wired)
     value = int(first) + number
     if value >= int(wired.subnet.broadcast_address) or first not in wired.subnet:
         return None

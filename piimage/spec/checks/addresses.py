@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from piimage.report import shown
 from piimage.spec import model
+from piimage.spec.seats import first_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,8 @@ def check(draft: Draft, places: Sequence[Seat]) -> None:
         for seat in places:
             if seat.address == wired.gateway:
                 message = f"`{wired.gateway}` is the address of {shown(seat.name)} and the gateway"
-                draft.error(_GATEWAY, message, "give the router's own address", "duplicate-address")
+                hint = "`gateway` is the router's own address; `first` may move the nodes'"
+                draft.error(_GATEWAY, message, hint, "duplicate-address")
     _name_servers(draft)
     _unusual(draft)
 
@@ -69,7 +71,7 @@ def _room(draft: Draft, places: Sequence[Seat]) -> None:
     if not homeless:
         return
     wired = draft.spec.network.wired
-    first = wired.first or wired.subnet.network_address + 1
+    first = first_address(wired)
     room = int(wired.subnet.broadcast_address) - int(first)
     message = (
         f"`{wired.subnet}` has room for {room} nodes from `{first}` on, but there are {len(places)}"
