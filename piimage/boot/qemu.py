@@ -70,7 +70,7 @@ class Vm:
         while (prompt := self.look(name, limit=limit)) is None:
             if self._fresh:
                 heard = self.seconds
-                task.note(f"{self.seconds:.0f} s: {self.console.newest()[:100]}")
+                task.note(self.console.newest()[:100])
             if silence is not None and self.seconds - heard > silence:
                 words = f"the console was silent for {silence:.0f} s before the login prompt"
                 raise SilentError(self.failure(words).message)
@@ -84,7 +84,7 @@ class Vm:
         """
         while self.running:
             if self.console.read():
-                task.note(f"{self.seconds:.0f} s: {self.console.newest()[:100]}")
+                task.note(self.console.newest()[:100])
             trouble = self.console.trouble()
             if trouble is not None:
                 raise self.failure(trouble)
