@@ -53,6 +53,7 @@ def ensure(base: Base, plan: VariantPlan, *, cache: Cache, progress: Progress) -
             _make(base, plan, home, cache, progress)
         if not (home / CENSUS).exists():  # made by an older piimage
             _count(base, home, progress)
+        cache.used(home)
     record = json.loads((home / _RECORD).read_bytes())
     return Variant(identity, home / _IMAGE, SlotMap.from_json(record["slots"]), home / CENSUS)
 

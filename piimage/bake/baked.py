@@ -70,6 +70,7 @@ def ensure(
     with cache.lock(f"baked-{key}"):
         found = _open(home, base, layer)
         if found is not None:
+            cache.used(home)
             return found
         packages = files()
         count = len(layer.packages)

@@ -46,6 +46,8 @@ def ensure(
                     f"the archive's package {shown(wrong[0].name)} {wrong[0].version} is another file than the lock's",
                     hint="`piimage lock --update` takes the archive's present packages",
                 )
+        for package in packages:
+            cache.used(_place(home, package).parent)
     return tuple(_place(home, package) for package in packages)
 
 

@@ -132,6 +132,29 @@ class Cache:
 
         Not reentrant: taking a lock twice in one process waits for ever.
         """
+        with self._held(name, fcntl.LOCK_EX):
+            yield
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep another process from pruning what this one builds on; many may use the cache at once."""
+        with self._held("use", fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Wait until nobody uses the cache, and keep it so."""
+        with self._held("use", fcntl.LOCK_EX):
+            yield
+
+    @staticmethod
+    def used(path: Path) -> None:
+        """Remember that a thing of the cache was of use now: its directory's time says so to `stock.prune`."""
+        with suppress(OSError):
+            os.utime(path)
+
+    @contextmanager
+    def _held(self, name: str, kind: int) -> Iterator[None]:
         path = self.directory("locks") / f"{check_name(name, 'lock')}.lock"
         try:
             held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -140,10 +163,10 @@ class Cache:
             raise PiimageError(f"cannot use the lock `{path}`: {reason}", hint=_PLACE) from error
         try:
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(held, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 with self._progress.step(f"waiting for another piimage to end (lock `{name}`)"):
-                    fcntl.flock(held, fcntl.LOCK_EX)
+                    fcntl.flock(held, kind)
             yield
         finally:
             os.close(held)

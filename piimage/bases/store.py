@@ -93,9 +93,9 @@ class Store(Cache):
         return [record for record in map(self.record, names) if record is not None]
 
     def by_source(self, sha256: str) -> Base | None:
-        """A base that was taken in from a file with that digest, or None."""
+        """A base that was taken in from a file with that digest, or that is such a file, or None."""
         for record in self.records():
-            if record.origin.sha256 == sha256:
+            if sha256 in (record.origin.sha256, record.id):
                 return self._open(record)
         return None
 
@@ -147,6 +147,18 @@ class Store(Cache):
                 home.rename(bases / name)
             _sync(bases)
         return self._base(record, facts)
+
+    def remove(self, name: str) -> Record:
+        """Take a base away, once nobody uses the cache; raises `PiimageError` when it is not here."""
+        record = self.record(name)
+        if record is None:
+            present = ", ".join(f"`{found.name}`" for found in self.records())
+            raise PiimageError(
+                f"base `{name}` is not here", hint=f"these are: {present}" if present else None
+            )
+        with self.idle(), self.scratch() as scratch, self.lock("bases"):
+            self._home(name).rename(scratch / "gone")
+        return record
 
     def _open(self, record: Record) -> Base:
         """The base of a record, with facts of this piimage's version."""

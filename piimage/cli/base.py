@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from piimage.progress import Progress
 
 app = typer.Typer(
-    help="Images to start from: list, show, make, pull, import.",
+    help="Images to start from: list, show, make, pull, import, remove.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -124,6 +124,23 @@ def make(
     progress = progress_for(json_output=json_output)
     base = make_base(name, store=store, progress=progress, force=force)
     show_base(base, json_output=json_output)
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of a base that is here.")],
+    *,
+    json_output: Json = False,
+) -> None:
+    """Take a base away; images that were built from it stay as they are.
+
+    Example: piimage base remove debian-13
+    """
+    gone = _store(json_output=json_output).remove(name)
+    if json_output:
+        _print_json({"removed": gone.name, "id": gone.id})
+    else:
+        print(f"removed base `{gone.name}`")  # noqa: T201 -- cli prints
 
 
 app.command()(base_pull.pull)

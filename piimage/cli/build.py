@@ -77,15 +77,18 @@ def build(
     directory = output or source.parent / "dist" / cluster.name
     if output is not None and output.exists() and not output.is_dir():
         raise PiimageError(f"`{output}` is not a directory")
-    result = Build(
+    store = Store(progress=progress)
+    build_ = Build(
         cluster=cluster,
-        store=Store(progress=progress),
+        store=store,
         output=directory,
         progress=progress,
         fmt=None if all_nodes and fmt is None else cast("Format", fmt or "img"),
         locked=locked,
         engine=engine,
-    ).run(nodes, env=os.environ, require_state=require_state)
+    )
+    with store.in_use():
+        result = build_.run(nodes, env=os.environ, require_state=require_state)
     if json_output:
         print(json.dumps(_as_json(result), indent=2))  # noqa: T201 -- cli prints
     else:

@@ -34,8 +34,9 @@ def lock(
 
     progress = progress_for(json_output=json_output, quiet=quiet)
     cluster = load(source, progress)
-    packages = Packages(cluster, Store(progress=progress), progress, update=update)
-    settled = packages.settle(cluster.roles)
+    store = Store(progress=progress)
+    with store.in_use():
+        settled = Packages(cluster, store, progress, update=update).settle(cluster.roles)
     if json_output:
         print(json.dumps(_as_json(settled), indent=2))  # noqa: T201 -- cli prints
         return

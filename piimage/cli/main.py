@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import signal
 import sys
 import tempfile
 import traceback
-from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +20,7 @@ from piimage.cli import (
     base,
     boot,
     build,
+    cache,
     card,
     doctor,
     export,
@@ -69,6 +70,7 @@ app.command(context_settings={"allow_interspersed_args": False})(ssh.ssh)
 app.command()(doctor.doctor)
 app.command()(export.export)
 app.add_typer(base.app, name="base")
+app.add_typer(cache.app, name="cache")
 app.add_typer(state.app, name="state")
 app.add_typer(profile.app, name="profile")
 app.add_typer(overlay.app, name="overlay")
@@ -124,7 +126,7 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-@cache
+@functools.cache
 def _command(whole: typer.Typer) -> Callable[..., object]:
     """All commands, made out of their functions once: that takes longer than most take to run."""
     return get_command(whole)

@@ -110,3 +110,15 @@ def test_make_hands_over_to_the_maker(small, monkeypatch):
 
     assert asked == [("debian-13", Store, True)]
     assert "image-" in result.stdout
+
+
+def test_remove_takes_a_base_away_and_names_the_others_for_one_that_is_not_here(small, cache):
+    run("import", small, "--name", "mine")
+    run("import", small, "--name", "other")
+
+    assert run("remove", "mine").stdout == "removed base `mine`\n"
+
+    assert [path.name for path in (cache / "bases").iterdir()] == ["other"]
+    with pytest.raises(PiimageError, match="base `mine` is not here") as caught:
+        run("remove", "mine")
+    assert caught.value.hint == "these are: `other`"
