@@ -5,36 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from piimage import __version__, artifact, imprint, stamping, variant
+from piimage import artifact, imprint, manifest, stamping
 from piimage.bake.session import Packages
-from piimage.bases import looked_up
-from piimage.components import mpi
 from piimage.disk.atomic import write_errors
-from piimage.errors import PiimageError, WriteFailedError
-from piimage.plan.plan import plan_stamp, plan_variant
+from piimage.errors import WriteFailedError
+from piimage.plan.plan import plan_stamp
 from piimage.preview import kept
 from piimage.run import require
 from piimage.state.state import open_state
+from piimage.variants import Variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from piimage.artifact import Format
-    from piimage.bases.record import Base
     from piimage.bases.store import Store
-    from piimage.cluster import Cluster, Node, Role
+    from piimage.bundle import Bundle
+    from piimage.cluster import Cluster, Node
     from piimage.components.contribution import Secrets
-    from piimage.plan.plan import StampPlan, VariantPlan
+    from piimage.plan.plan import StampPlan
     from piimage.progress import Progress
-    from piimage.variant import Variant
-
-MANIFEST_VERSION = 1
+    from piimage.variants import Ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +46,33 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeVariant:
+    """A variant in the output directory: its image, what stamping it elsewhere takes, whether both were there."""
+
+    name: str
+    id: str
+    sha256: str
+    nodes: tuple[str, ...]
+    files: tuple[Path, ...]
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BuildResult:
-    """All nodes' results, the manifest, and sentences about what waits for first boot."""
+    """All nodes' results, or those of variants, the manifest, and sentences about what waits for first boot."""
 
     directory: Path
     manifest: Path
     nodes: tuple[Made, ...]
     deferred: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _Role:
-    """What is computed once per role."""
-
-    base: Base
-    plan: VariantPlan
-    variant: Variant
-    name: str = ""
+    variants: tuple[MadeVariant, ...] = ()
 
 
 @dataclass(slots=True)
 class Build:
     """A build under way; `fmt` None means variants and stamps only, `locked` that the lock may not change.
 
-    `engine` is one of `piimage.bake.choice.ENGINES`.
+    `engine` is one of `piimage.bake.choice.ENGINES`. Variants come from `bundles` where there are any.
     """
 
     cluster: Cluster
@@ -83,61 +82,96 @@ class Build:
     fmt: Format | None = None
     locked: bool = False
     engine: str = "auto"
-    _roles: dict[Role, _Role] = field(default_factory=dict)
-    _packages: Packages = field(init=False)
+    bundles: Sequence[Bundle] = ()
+    _variants: Variants = field(init=False)
+
+    def __post_init__(self) -> None:
+        packages = Packages(
+            self.cluster, self.store, self.progress, locked=self.locked, engine=self.engine
+        )
+        self._variants = Variants(self.cluster, self.store, self.progress, packages, self.bundles)
 
     def run(
         self, nodes: Sequence[Node], *, env: Mapping[str, str], require_state: bool = False
     ) -> BuildResult:
         """Build `nodes`; raises a `PiimageError` and leaves nothing half-made when something fails."""
-        require("mcopy", "e2fsck", *artifact.tools(self.fmt))
-        self._manifest()  # another cluster's directory is refused before anything is done
+        self._begin()
         if require_state:
             open_state(self.cluster, create=False)
-        plans = self._plan(nodes)
+        planned = self._variants.plan(dict.fromkeys(node.role for node in nodes))
         state = open_state(self.cluster, create=not require_state)
         secrets = state.secrets(self.cluster, env, self.progress, create=not require_state)
-        for role, (base, planned) in plans.items():
-            made = variant.ensure(base, planned, cache=self.store, progress=self.progress)
-            self._roles[role] = _Role(base, planned, made)
-        self._name_variants()
-        with _elsewhere():
-            self._prepare()
-            with self.store.lock(f"output-{self._output_id()}"):
-                return self._publish(nodes, secrets)
+        self._variants.make(planned)
+        with self._output():
+            return self._publish(nodes, secrets)
+
+    def run_variants(self, nodes: Sequence[Node]) -> BuildResult:
+        """Build the variants of `nodes` alone, which takes neither state nor secret, to be stamped elsewhere."""
+        self._begin()
+        planned = self._variants.plan(dict.fromkeys(node.role for node in nodes))
+        self._variants.make(planned, alone=True)
+        with self._output():
+            known = manifest.read(self.output, self.cluster)
+            before, kind = json.dumps(known), self.fmt or "img"
+            self._variants.forget(known, kind)
+            if json.dumps(known) != before:
+                self._write_manifest(known)
+            fresh = self._variants.publish(self.output, known, kind)
+            bundles = self._variants.pack(self.output, known)
+            path = self._write_manifest(known)
+        made = tuple(
+            self._made_variant(ready, known, extra, fresh=ready in fresh)
+            for ready, extra in zip(self._variants.roles.values(), bundles, strict=True)
+        )
+        return BuildResult(self.output, path, (), self._deferred(), made)
+
+    def _begin(self) -> None:
+        require("mcopy", "e2fsck", *artifact.tools(self.fmt))
+        # Another cluster's directory is refused before anything is done.
+        manifest.read(self.output, self.cluster)
+
+    def _made_variant(
+        self, ready: Ready, known: Mapping[str, Any], bundle: Path, *, fresh: bool
+    ) -> MadeVariant:
+        entry = known["variants"][ready.name]
+        return MadeVariant(
+            ready.name,
+            ready.variant.id,
+            str(entry["sha256"]),
+            tuple(n.name for n in self.cluster.nodes if n.role == ready.plan.role),
+            (self.output / str(entry["image"]), bundle),
+            fresh,
+        )
+
+    def _deferred(self) -> tuple[str, ...]:
+        roles = self._variants.roles.values()
+        return tuple(dict.fromkeys(s for ready in roles for s in ready.plan.deferred))
 
     def _publish(self, nodes: Sequence[Node], secrets: Secrets) -> BuildResult:
         """Everything that the output directory gets; what is replaced leaves the manifest first."""
-        manifest = self._manifest()
+        known = manifest.read(self.output, self.cluster)
         stamps = [self._stamp_plan(node, secrets) for node in nodes]
-        self._forget(stamps, manifest)
+        self._forget(stamps, known)
         if self.fmt is None:
-            self._publish_variants(manifest)
+            self._variants.publish(self.output, known)
         results = []
         with self.progress.step(f"stamping {len(nodes)} node{'s' * (len(nodes) != 1)}") as task:
             for stamped in stamps:
                 task.note(stamped.node.name)
-                role = self._roles[stamped.node.role]
-                results.append(self._node(stamped.node, role, stamped, manifest))
-        path = self._write_manifest(manifest)
+                role = self._variants.roles[stamped.node.role]
+                results.append(self._node(stamped.node, role, stamped, known))
+        path = self._write_manifest(known)
         builds = {made.node: made.build for made in results}
-        kept.keep(self.output, self.cluster, nodes, self._packages, builds)
-        deferred = dict.fromkeys(s for role in self._roles.values() for s in role.plan.deferred)
-        return BuildResult(self.output, path, tuple(results), tuple(deferred))
+        kept.keep(self.output, self.cluster, builds, lambda: self._variants.record(nodes))
+        return BuildResult(self.output, path, tuple(results), self._deferred())
 
-    def _plan(self, nodes: Sequence[Node]) -> dict[Role, tuple[Base, VariantPlan]]:
-        """Everything that can go wrong without an appliance goes wrong here, before anything of ours is written."""
-        plans: dict[Role, tuple[Base, VariantPlan]] = {}
-        roles = tuple(dict.fromkeys(node.role for node in nodes))
-        packages = self._packages = Packages(
-            self.cluster, self.store, self.progress, locked=self.locked, engine=self.engine
-        )
-        packages.settle(roles)
-        for role in roles:
-            base = looked_up.for_overlays(packages.base(role), self.cluster, role)
-            plans[role] = (base, plan_variant(self.cluster, role, base.facts))
-        mpi.refuse_mixed(self.cluster, {role: base.facts for role, (base, _) in plans.items()})
-        return plans
+    @contextmanager
+    def _output(self) -> Iterator[None]:
+        """The output directory, for this process alone."""
+        with _elsewhere():
+            self._prepare()
+            with self.store.lock(f"output-{self._output_id()}"):
+                yield
 
     def _prepare(self) -> None:
         """The output directory: private when we make it, as it was when the user had it before."""
@@ -150,58 +184,29 @@ class Build:
         return hashlib.sha256(os.fsencode(self.output.resolve())).hexdigest()[:16]
 
     def _stamp_plan(self, node: Node, secrets: Secrets) -> StampPlan:
-        role = self._roles[node.role]
+        role = self._variants.roles[node.role]
         return plan_stamp(self.cluster, node, role.base.facts, role.plan, role.variant.id, secrets)
 
-    def _forget(self, stamps: Sequence[StampPlan], manifest: dict[str, Any]) -> None:
+    def _forget(self, stamps: Sequence[StampPlan], known: dict[str, Any]) -> None:
         """Take what will be replaced out of the manifest on disk: killed in between, it must not lie."""
-        before = json.dumps(manifest)
+        before = json.dumps(known)
         kind = self.fmt or "stamp"
         for stamped in stamps:
-            known = manifest["nodes"].get(stamped.node.name, {})
-            if known.get(kind) != stamped.build:
-                known.pop(kind, None)
-        for made in self._roles.values() if self.fmt is None else ():
-            if manifest["variants"].get(made.name, {}).get("id") != made.variant.id:
-                manifest["variants"].pop(made.name, None)
-        if json.dumps(manifest) != before:
-            self._write_manifest(manifest)
+            entry = known["nodes"].get(stamped.node.name, {})
+            if entry.get(kind) != stamped.build:
+                entry.pop(kind, None)
+        if self.fmt is None:
+            self._variants.forget(known, "img")
+        if json.dumps(known) != before:
+            self._write_manifest(known)
 
-    def _name_variants(self) -> None:
-        """A variant is called by its role, and by its id too where two variants share a role's name."""
-        for made in self._roles.values():
-            same = {
-                r.variant.id
-                for r in self._roles.values()
-                if r.plan.role.name == made.plan.role.name
-            }
-            name = made.plan.role.name
-            made.name = name if len(same) == 1 else f"{name}-{made.variant.id[:8]}"
+    def _write_manifest(self, known: dict[str, Any]) -> Path:
+        return manifest.write(self.output, self.cluster, known, self._variants.bases())
 
-    def _publish_variants(self, manifest: dict[str, Any]) -> None:
-        """Variants hold no secret: anyone may read them."""
-        directory = self.output / "variants"
-        for made in self._roles.values():
-            known = manifest["variants"].get(made.name, {})
-            if known.get("id") == made.variant.id and (directory / f"{made.name}.sha256").exists():
-                continue
-            with self.progress.step(f"publishing variant `{made.name}`"):
-                published = artifact.publish(
-                    made.variant.image, directory, made.name, mode=0o644, progress=self.progress
-                )
-            manifest["variants"][made.name] = {
-                "id": made.variant.id,
-                "role": made.plan.role.name,
-                "base": made.base.id,
-                "image": f"variants/{published.image.name}",
-                "sha256": published.sha256,
-                "packages": dict(made.base.facts.packages),
-            }
-
-    def _node(self, node: Node, role: _Role, stamped: StampPlan, manifest: dict[str, Any]) -> Made:
+    def _node(self, node: Node, role: Ready, stamped: StampPlan, whole: dict[str, Any]) -> Made:
         """One node's artifact, unless it is there from the same inputs."""
         kind = self.fmt or "stamp"
-        known = manifest["nodes"].get(node.name, {})
+        known = whole["nodes"].get(node.name, {})
         directory = self.output if self.fmt else self.output / "stamps"
         names = [f"{node.name}.{kind}"]
         if self.fmt:
@@ -221,7 +226,7 @@ class Build:
                 known = {k: v for k, v in known.items() if k == "stamp"}
         builds = [str(known.get(k)) for k in ("stamp", *artifact.FORMATS)]
         imprint.keep(self.output, self.cluster, stamped, role.variant, role.base.facts, builds)
-        manifest["nodes"][node.name] = {
+        whole["nodes"][node.name] = {
             **known,
             kind: stamped.build,
             "number": node.number,
@@ -234,55 +239,6 @@ class Build:
         }
         return Made(node.name, stamped.build, stamped.instance_id, role.variant.id, files, fresh)
 
-    def _manifest(self) -> dict[str, Any]:
-        """The manifest of what is in the output directory already, or an empty one."""
-        path = self.output / "manifest.json"
-        fresh: dict[str, Any] = {"variants": {}, "nodes": {}}
-        try:
-            found = json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return fresh
-        except OSError as error:
-            raise PiimageError(
-                f"cannot read `{path}`: {(error.strerror or str(error)).lower()}",
-                hint="choose another directory with `--output`, or run piimage as its owner",
-            ) from error
-        if not isinstance(found, dict) or found.get("version") != MANIFEST_VERSION:
-            return fresh
-        if found.get("cluster") != self.cluster.name:
-            raise PiimageError(
-                f"`{self.output}` holds the build of cluster `{found.get('cluster')}`",
-                hint="choose another directory with `--output`",
-            )
-        return {**fresh, **found}
-
-    def _write_manifest(self, manifest: dict[str, Any]) -> Path:
-        """What is there, from what, made by what: no secret, no time, so that equal builds have equal manifests."""
-        bases = {
-            _base_name(made.base): {
-                "id": made.base.id,
-                "origin": made.base.origin.source,
-                "made": made.base.origin.at,
-                "tools": dict(made.base.tools),
-                "packages": dict(made.base.facts.packages),
-                **({"lock": made.base.lock} if made.base.lock else {}),
-            }
-            for made in self._roles.values()
-        }
-        whole = {
-            **manifest,
-            "version": MANIFEST_VERSION,
-            "cluster": self.cluster.name,
-            "bases": {**manifest.get("bases", {}), **bases},
-            "tools": {"piimage": __version__, "python": platform.python_version()},
-            "nodes": {
-                n.name: manifest["nodes"][n.name]
-                for n in self.cluster.nodes
-                if n.name in manifest["nodes"]
-            },
-        }
-        return artifact.write_manifest(self.output, whole)
-
 
 @contextmanager
 def _elsewhere() -> Iterator[None]:
@@ -292,8 +248,3 @@ def _elsewhere() -> Iterator[None]:
     except WriteFailedError as error:
         error.hint = error.hint and f"{error.hint}, or choose another place with `--output`"
         raise
-
-
-def _base_name(base: Base) -> str:
-    """A base's name in the manifest: with packages baked in it is another base of the same name."""
-    return base.name if base.lock is None else f"{base.name}+{base.lock[:12]}"

@@ -80,11 +80,7 @@ def keep(  # noqa: PLR0917 -- each is of a type of its own
 
     Imprints of builds of the node that are neither this one nor among `builds` go.
     """
-    folder = directory / PROOF
-    artifact.prepare(folder)
-    census = census_path(directory, variant.id)
-    if not census.exists():
-        write_bytes(census, variant.census.read_bytes(), mode=0o644)
+    folder = keep_census(directory, variant)
     path = imprint_path(directory, plan.node.name, plan.build)
     if not path.exists():
         made = of_stamp(plan, variant, stamping.own_disk_id(cluster, plan.node.name, facts))
@@ -93,6 +89,16 @@ def keep(  # noqa: PLR0917 -- each is of a type of its own
     for other in folder.glob(f"{plan.node.name}.*.json"):
         if other != path and other.name.split(".")[1] not in builds:
             other.unlink(missing_ok=True)
+
+
+def keep_census(directory: Path, variant: Variant) -> Path:
+    """Leave in a build's `directory` the census of the variant; returns the folder that it is in."""
+    folder = directory / PROOF
+    artifact.prepare(folder)
+    census = census_path(directory, variant.id)
+    if not census.exists():
+        write_bytes(census, variant.census.read_bytes(), mode=0o644)
+    return folder
 
 
 def census_path(directory: Path, variant: str) -> Path:

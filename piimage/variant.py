@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.apply import APPLY_VERSION, apply
+from piimage.apply import APPLY_VERSION, apply, settle
+from piimage.bases.cache import check_name
+from piimage.bases.known import ELSEWHERE
 from piimage.delta import Delta, File
 from piimage.disk import census, ext4
 from piimage.disk.atomic import require_space, sync, write_bytes
+from piimage.disk.intake import import_image
 from piimage.disk.slots import SlotMap, locate
 from piimage.disk.sparse import allocated_bytes, copy_sparse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from piimage.bases.cache import Cache
@@ -33,6 +38,11 @@ class Variant:
     image: Path
     slots: SlotMap
     census: Path
+
+
+def content_digest(made: Variant) -> str:
+    """SHA-256 (hex) over what the variant holds: content, mode, owner and attributes of every file."""
+    return hashlib.sha256(gzip.decompress(made.census.read_bytes())).hexdigest()
 
 
 def variant_id(base: Base, plan: VariantPlan) -> str:
@@ -54,23 +64,65 @@ def ensure(base: Base, plan: VariantPlan, *, cache: Cache, progress: Progress) -
         if not (home / CENSUS).exists():  # made by an older piimage
             _count(base, home, progress)
         cache.used(home)
+    return _open(identity, home)
+
+
+def adopt(  # noqa: PLR0917 -- each is of a type of its own
+    base: Base, plan: VariantPlan, image: Path, sha256: str, cache: Cache, progress: Progress
+) -> Variant:
+    """The variant whose `image`, raw or packed, was built elsewhere from `base` and `plan`.
+
+    It is kept apart from those made here: its id says what it should be, the `sha256` of its file what it is. Where
+    its slots lie is read from it. Raises `VerifyError` for another file, `ImageError` for one that is no such variant.
+    """
+    identity = variant_id(base, plan)
+    home = cache.variant_dir(f"{identity}.{sha256[:16]}")
+    with cache.lock(f"variant-{home.name}"):
+        if not ((home / _RECORD).exists() and (home / _IMAGE).exists()):
+
+            def bring(draft: Path) -> None:
+                import_image(image, draft, sha256=sha256, progress=progress)
+
+            with progress.step(f"taking in the variant for role `{plan.role.name}`"):
+                _keep(base, plan, home, cache, progress, bring)
+        cache.used(home)
+    if "/" not in base.name:
+        (cache.directory(ELSEWHERE) / check_name(base.name)).touch()
+    return _open(identity, home)
+
+
+def _open(identity: str, home: Path) -> Variant:
     record = json.loads((home / _RECORD).read_bytes())
     return Variant(identity, home / _IMAGE, SlotMap.from_json(record["slots"]), home / CENSUS)
 
 
 def _make(base: Base, plan: VariantPlan, home: Path, cache: Cache, progress: Progress) -> None:
-    cache.directory("variants")
-    with (
-        progress.step(f"making the variant for role `{plan.role.name}`"),
-        cache.scratch() as scratch,
-    ):
-        draft = scratch / "variant"
-        draft.mkdir()
-        image = draft / _IMAGE
-        require_space(draft, allocated_bytes(base.path) + _content(plan.delta))
+    def fill(image: Path) -> None:
+        require_space(image.parent, allocated_bytes(base.path) + _content(plan.delta))
         copy_sparse(base.path, image, progress)
         image.chmod(0o600)
         apply(image, plan.delta, base.facts, progress)
+        settle(image, base.path, plan.delta, base.facts)
+
+    with progress.step(f"making the variant for role `{plan.role.name}`"):
+        _keep(base, plan, home, cache, progress, fill)
+
+
+def _keep(  # noqa: PLR0917 -- each is of a type of its own
+    base: Base,
+    plan: VariantPlan,
+    home: Path,
+    cache: Cache,
+    progress: Progress,
+    fill: Callable[[Path], None],
+) -> None:
+    """The image that `fill` writes, checked, with its slots and census, as the directory `home`."""
+    cache.directory("variants")
+    with cache.scratch() as scratch:
+        draft = scratch / "variant"
+        draft.mkdir()
+        image = draft / _IMAGE
+        fill(image)
         root = base.facts.table.partition(base.facts.mounts["/"])
         with progress.step("checking the root file system and finding the slots"):
             ext4.check(image, root.start)

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 #: All that checks of a cluster.yaml ask of a base's files.
 _ASKED = ("/etc/passwd", "/etc/group")
+#: Where the cache has an empty file for each base that variants from elsewhere were built of.
+ELSEWHERE = "elsewhere"
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def known_names(beside: Path | None = None) -> frozenset[str]:
-    """Names that a cluster.yaml in `beside` may call its base: of the catalog, and of bases here."""
+    """Names that a cluster.yaml in `beside` may call its base: of the catalog, bases here, and those of variants."""
+    root = cache_root()
     try:
-        here = {path.parent.name for path in (cache_root() / "bases").glob("*/base.json")}
+        here = {path.parent.name for path in (root / "bases").glob("*/base.json")}
+        here |= {path.name for path in (root / ELSEWHERE).glob("*")}
     except OSError:
         here = set()
     return frozenset({*entries(beside), *here})

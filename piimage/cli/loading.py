@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from piimage.cluster import Cluster, Node
@@ -19,8 +19,13 @@ def load(source: Path, progress: Progress) -> Cluster:
     return load_all(source, progress).cluster
 
 
-def load_all(source: Path, progress: Progress, *, check_secrets: bool = True) -> Loaded:
-    """The same with the origins of all values; without `check_secrets`, secrets need not be there."""
+def load_all(
+    source: Path, progress: Progress, *, check_secrets: bool = True, bases: Collection[str] = ()
+) -> Loaded:
+    """The same with the origins of all values; without `check_secrets`, secrets need not be there.
+
+    `bases` are names of bases that need not be here.
+    """
     from piimage import resolve  # noqa: PLC0415 -- start-up time
     from piimage.bases.known import known_facts, known_names  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import colour_wanted  # noqa: PLC0415 -- start-up time
@@ -31,7 +36,7 @@ def load_all(source: Path, progress: Progress, *, check_secrets: bool = True) ->
         env=os.environ,
         facts=known_facts,
         check_secrets=check_secrets,
-        bases=known_names(source.parent),
+        bases=known_names(source.parent).union(bases),
     )
     if loaded.diagnostics:
         progress.say(render_text(loaded.diagnostics, colour=colour_wanted()).rstrip("\n"))

@@ -27,6 +27,7 @@ from piimage.cli import (
     flash,
     init,
     lock,
+    matrix,
     overlay,
     plan,
     profile,
@@ -69,6 +70,7 @@ app.command()(boot.boot)
 app.command(context_settings={"allow_interspersed_args": False})(ssh.ssh)
 app.command()(doctor.doctor)
 app.command()(export.export)
+app.command()(matrix.matrix)
 app.add_typer(base.app, name="base")
 app.add_typer(cache.app, name="cache")
 app.add_typer(state.app, name="state")

@@ -10,28 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from piimage.disk.atomic import write_bytes
 from piimage.errors import PiimageError
-from piimage.preview.preview import preview
-from piimage.preview.record import VERSION, record
+from piimage.preview.record import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from piimage.bake.session import Packages
-    from piimage.cluster import Cluster, Node
+    from piimage.cluster import Cluster
     from piimage.preview.record import Record
 
 NAME = "plan.json"
 
 
 def keep(
-    directory: Path,
-    cluster: Cluster,
-    nodes: Sequence[Node],
-    packages: Packages,
-    builds: Mapping[str, str],
+    directory: Path, cluster: Cluster, builds: Mapping[str, str], planned: Callable[[], Record]
 ) -> None:
-    """Write what was made of `nodes`, whose ids are `builds`, into the file; nodes of earlier builds stay in it."""
+    """Write what was made of the nodes whose builds are `builds` into the file; nodes of earlier builds stay in it.
+
+    `planned` gives the record of what was planned of them.
+    """
     path = directory / NAME
     there = _read(path) or {}
     known = {node["name"]: node for node in there.get("nodes", ())}
@@ -40,7 +37,7 @@ def keep(
     names = {node.name for node in cluster.nodes}
     if all(known.get(name, {}).get("build") == build for name, build in builds.items()):
         return
-    made = record(preview(cluster, nodes, packages), diffs=False)
+    made = planned()
     for node in made["nodes"]:
         known[node["name"]] = {**node, "build": builds[node["name"]]}
     known = {name: node for name, node in known.items() if name in names}

@@ -104,14 +104,13 @@ class Subjects:
             census=self.builds.census(identity),
             packages=self.builds.packages(identity),
         )
-        return Subject(
-            f"variant {name}",
-            path,
-            path if path.is_file() else None,
-            _noted(known),
-            (),
-            _gone(path),
-        )
+        image, found = None, _gone(path)
+        if path.is_file():
+            try:
+                image = self._raw(path)
+            except (ImageError, PiimageError) as error:
+                found = (Finding("PI001", "", error.message),)
+        return Subject(f"variant {name}", path, image, _noted(known), (), found)
 
     def _stamp(self, path: Path, name: str) -> Subject:
         directory = self.builds.directory

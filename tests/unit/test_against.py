@@ -14,6 +14,7 @@ from piimage.cli.main import app
 from piimage.errors import PiimageError
 from piimage.preview import kept
 from piimage.preview.preview import preview
+from piimage.preview.record import record
 from piimage.progress import Quiet
 from piimage.resolve import load
 from piimage.state import state
@@ -66,7 +67,7 @@ def build(home, *names):
     made = preview(cluster, nodes, packages, secrets)
     builds = {found.node.name: found.build for found in made.nodes}
     (home / "dist").mkdir(exist_ok=True)
-    kept.keep(home / "dist", cluster, nodes, packages, builds)
+    kept.keep(home / "dist", cluster, builds, lambda: record(made, diffs=False))
     return builds
 
 
@@ -242,11 +243,11 @@ def test_builds_one_after_the_other_are_all_remembered(home):
     change(home, "count: 4", "count: 5")
     build(home, "node2")
 
-    record = kept.read(home / "dist")
+    kept_record = kept.read(home / "dist")
     _, nodes, _ = against()
 
-    assert [n["name"] for n in record["nodes"]] == ["node0", "node2"]
-    assert {v["role"]: v["nodes"] for v in record["variants"]} == {
+    assert [n["name"] for n in kept_record["nodes"]] == ["node0", "node2"]
+    assert {v["role"]: v["nodes"] for v in kept_record["variants"]} == {
         "head": ["node0"],
         "worker": ["node2"],
     }
