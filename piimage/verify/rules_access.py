@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from piimage.bases.units import ADMIN, VENDOR
 from piimage.verify.catalog import Finding
-from piimage.verify.sshd_words import SSHD_WORDS
+from piimage.verify.sshd_words import SSHD_WORDS, wrong_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,14 +160,22 @@ def ssh_config(view: View) -> Iterator[Finding]:
             if not line or line[0] == "#":
                 continue
             word, value = (*re.split(r"[\s=]+", line, maxsplit=1), "")[:2]
-            if word.lower() not in SSHD_WORDS:
-                yield Finding("PI217", path, f"sshd does not know `{word}`, and would not start")
-            elif not value.strip():
-                yield Finding("PI217", path, f"`{word}` has no value, and sshd would not start")
+            if wrong := _refused(word, value.strip()):
+                yield Finding("PI217", path, f"{wrong}, and would not start")
             inside = inside or word.lower() == "match"
             if not inside:
                 settings.setdefault(word.lower(), value.strip())
     yield from _settings(view, settings)
+
+
+def _refused(word: str, value: str) -> str:
+    """What sshd has against a line, if anything."""
+    if word.lower() not in SSHD_WORDS:
+        return f"sshd does not know `{word}`"
+    if not value:
+        return f"`{word}` has no value"
+    allowed = wrong_value(word, value)
+    return f"`{word} {value}`: sshd takes {allowed}" if allowed else ""
 
 
 def _settings(view: View, settings: dict[str, str]) -> Iterator[Finding]:

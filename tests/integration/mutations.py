@@ -191,6 +191,8 @@ MUTATIONS = [
              "/etc/ssh/sshd_config.d/10-piimage.conf"),
     Mutation("sshd-word", text("/etc/ssh/sshd_config.d/20-own.conf", "PermitRotLogin no\n"), "PI104 PI217",
              "/etc/ssh/sshd_config.d/20-own.conf"),
+    Mutation("sshd-value", text("/etc/ssh/sshd_config.d/20-own.conf", "PermitRootLogin maybe\n"), "PI104 PI217",
+             "/etc/ssh/sshd_config.d/20-own.conf"),
     Mutation("sshd-without-include", sub("/etc/ssh/sshd_config", "^Include.*", "# none"), "PI101 PI217",
              "/etc/ssh/sshd_config"),
     Mutation("hosts-address", sub("/etc/hosts", r"10\.9\.1\.4", "10.9.1.9"), "PI101 PI221", "/etc/hosts"),

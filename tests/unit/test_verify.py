@@ -214,6 +214,45 @@ def test_whatever_an_image_holds_cannot_break_a_report(name, path, message):
     assert all(char.isprintable() or char > "\x9f" for text in lines for char in text)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("PermitRootLogin maybe", "takes forced-commands-only, no, prohibit-password, without-password, yes"),
+        ("passwordauthentication=off", "sshd takes no, yes"), ("Port ssh", "sshd takes a number"),
+        ("LogLevel LOUD", "debug3"), ("AddressFamily inet4", "sshd takes any, inet, inet6"),
+        ("PermitRotLogin no", "does not know"), ("UsePAM", "has no value"),
+    ],
+)  # fmt: skip
+def test_what_sshd_does_not_take_is_told_with_what_it_does(line, words):
+    found = list(rules_access.ssh_config(of_sshd(line)))
+
+    assert [(f.rule, f.path) for f in found] == [("PI217", "/etc/ssh/sshd_config")]
+    assert words in found[0].message
+
+
+def of_sshd(text):
+    """A view of an image whose ssh server has this configuration."""
+    made = view({"/etc/ssh/sshd_config": dataclasses.replace(FILE, attributes={})})
+    return dataclasses.replace(made, reader=lambda _path: text.encode())
+
+
+def test_what_sshd_takes_is_nothing_to_tell():
+    """As OpenSSH reads it: words in any case, quotes, comments behind, blocks."""
+    text = """
+    Port 22
+    PermitRootLogin prohibit-password
+    passwordauthentication "No"   # keys alone
+    X11Forwarding=yes
+    AllowTcpForwarding local
+    LogLevel VERBOSE
+    Compression delayed
+    Match User ada
+        PermitTTY no
+    """
+
+    assert list(rules_access.ssh_config(of_sshd(text))) == []
+
+
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(scalars, inner, max_size=3)
