@@ -9,6 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from piimage.delta import Absent, Delta, Directory, Entry, File, Slot, Symlink, Tree
+from piimage.disk import ext4_settle, fat_settle
 from piimage.disk.guestfs import Appliance
 from piimage.errors import ImageError
 
@@ -20,7 +21,17 @@ if TYPE_CHECKING:
     from piimage.progress import Progress
 
 #: Part of every variant's id: raise it whenever the same Delta would give other bytes.
-APPLY_VERSION = 2
+APPLY_VERSION = 3
+#: Where files come to lie must not depend on when the kernel finds time: blocks are given out when dirty pages are
+#: written, and can be had again once their removal is committed. Both happen when we say so. (A file system without a
+#: journal commits nothing, and refuses the option.)
+_WHEN_TOLD = """\
+mount -o remount,commit=3600 /sysroot || true
+cd /proc/sys/vm
+echo 0 >dirty_writeback_centisecs
+echo 60 >dirty_background_ratio
+echo 80 >dirty_ratio
+"""
 #: Linux takes 128 KiB in one argument (MAX_ARG_STRLEN).
 _MAX_SCRIPT = 100_000
 _HEAD = "set -e\n"
@@ -43,11 +54,30 @@ def apply(image: Path, delta: Delta, facts: Facts, progress: Progress) -> None:
                         f"partition {number} (`{mountpoint}`) holds no known file system"
                     )
                 appliance.mount(number, mountpoint, filesystem.type)
+            appliance.script(_WHEN_TOLD)
         with progress.step("moving and removing files"):
             for script in _scripts(_commands(delta)):
                 appliance.script(script)
+            appliance.call("sync")
         for mountpoint in sorted(facts.mounts):
             _send(appliance, mountpoint, delta, facts, progress)
+
+
+def settle(image: Path, original: Path, delta: Delta, facts: Facts) -> None:
+    """Make `image`, to which `delta` was applied, what follows from `original` and `delta` alone.
+
+    Clocks, random numbers and what passed through journals go; see the modules of `piimage.disk`.
+    """
+    when = facts.made or 0
+    asked = (entry.mtime or 0 for _, entry in delta if isinstance(entry, File))
+    latest = max(when, *asked, 0)
+    for mountpoint, number in facts.mounts.items():
+        partition = facts.table.partition(number)
+        kind = partition.filesystem.type if partition.filesystem else ""
+        if kind in ("ext2", "ext3", "ext4"):
+            ext4_settle.settle(image, original, partition.start, when=when, latest=latest)
+        elif kind == "vfat" and mountpoint == facts.firmware:
+            fat_settle.settle(image, original, partition.start, when=when, latest=latest)
 
 
 def _send(

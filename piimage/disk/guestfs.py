@@ -80,9 +80,12 @@ class Appliance:
         return int(self.script("cat /sys/block/sda/device/ioerr_cnt 2>/dev/null || echo 0"), 0)
 
     def mount(self, partition: int, mountpoint: str, fstype: str) -> None:
-        """Mount `/dev/sdaN` with the type forced; FAT with UTF-8 names."""
+        """Mount `/dev/sdaN` with the type forced; FAT with UTF-8 names.
+
+        Inode tables that mkfs has left for later stay so: the kernel would begin with them at a moment of its own.
+        """
         device = f"/dev/sda{partition}"
-        options = {"vfat": "utf8"}.get(fstype, "")
+        options = {"vfat": "utf8", "ext4": "noinit_itable"}.get(fstype, "")
         if self._readonly:
             options = ",".join(filter(None, ["ro", options]))
         if mountpoint != "/" and not self.call("is_dir", mountpoint):
