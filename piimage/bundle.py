@@ -19,6 +19,7 @@ from piimage.disk.atomic import write_bytes
 from piimage.errors import ImageError, PiimageError
 from piimage.facts import Facts
 from piimage.plan.plan import plan_variant
+from piimage.report import shown
 from piimage.variant import variant_id
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def match(bundles: Sequence[Bundle], cluster: Cluster, role: Role) -> tuple[Bund
             return bundle, planned
         reasons.append(_reason(bundle, planned))
     if not reasons:
-        roles = ", ".join(dict.fromkeys(f"`{bundle.role}`" for bundle in bundles))
+        roles = ", ".join(dict.fromkeys(shown(bundle.role) for bundle in bundles))
         reasons = [f"it has {roles}"]
     raise PiimageError(
         f"there is no variant of role `{role.name}` as cluster.yaml wants it now: {reasons[0]}",
@@ -122,7 +123,7 @@ def match(bundles: Sequence[Bundle], cluster: Cluster, role: Role) -> tuple[Bund
 def _reason(bundle: Bundle, planned: VariantPlan) -> str:
     """Why a variant is another than the planned one."""
     if bundle.piimage != __version__:
-        return f"piimage {bundle.piimage} built it, this is {__version__}"
+        return f"piimage {shown(bundle.piimage)} built it, this is `{__version__}`"
     there = {
         str(file["path"]): file["sha256"]
         for variant in bundle.plan["variants"]
