@@ -21,6 +21,7 @@ from piimage.disk.atomic import write_bytes, write_errors
 from piimage.disk.sparse import hash_file
 from piimage.errors import ImageError, PiimageError
 from piimage.facts import Facts
+from piimage.report import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,12 @@ class Store(Cache):
         the command that would bring a name in, and what `importing.import_base` and `pull.pull_address` raise.
         """
         # importing.py and pull.py build on this module
-        if "://" in str(name_or_path) and sha256 is not None:
+        if "://" in str(name_or_path):
+            if sha256 is None:
+                raise PiimageError(
+                    f"{shown(name_or_path)} needs the digest of the file there",
+                    hint="in cluster.yaml: `base: {url: ..., sha256: ...}`",
+                )
             from piimage.bases.pull import pull_address  # noqa: PLC0415 -- see above
 
             return pull_address(

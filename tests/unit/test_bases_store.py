@@ -11,7 +11,7 @@ import pytest
 from piimage.bases.record import Origin, Record
 from piimage.bases.store import Store, is_path
 from piimage.disk.sparse import copy_sparse, hash_file
-from piimage.errors import ImageError, PiimageError, UnsupportedError
+from piimage.errors import ImageError, PiimageError
 
 ORIGIN = Origin(kind="made", source="trixie", at="2026-01-31T12:00:00Z")
 
@@ -206,6 +206,12 @@ def test_a_path_of_an_image_that_is_here_is_that_base(store, small):
     assert store.base(str(small)) == made
 
 
-def test_a_url_is_not_fetched(store):
-    with pytest.raises(UnsupportedError, match="not fetched"):
+def test_an_address_without_a_digest_is_not_fetched(store):
+    with pytest.raises(PiimageError, match="needs the digest"):
         store.base("https://example.org/x.img.xz")
+
+
+def test_an_address_of_an_image_that_is_here_is_not_asked(store, small):
+    base = store.base(small)
+
+    assert store.base("https://example.invalid/x.img", sha256=base.id).name == base.name
