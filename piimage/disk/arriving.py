@@ -13,6 +13,7 @@ from piimage.disk.intake import write_image
 from piimage.disk.sparse import allocated_bytes
 from piimage.disk.streams import open_image
 from piimage.disk.table import SECTOR, declared_end
+from piimage.disk.window import blank
 from piimage.errors import ImageError, PiimageError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class _Content:
         self._image.wait(offset + length)
         count = os.preadv(self._fd, [view[:length]], offset) if length else 0
         # Zeros are left out until something follows them.
-        view[count:length] = bytes(length - count)
+        blank(view[count:length])
         return length
 
     def proves(self, view: memoryview, offset: int) -> bool:  # noqa: ARG002 -- the protocol's shape

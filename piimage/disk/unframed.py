@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from piimage.disk.chunks import Chunks
 from piimage.disk.framed import CHUNK, read_layout
+from piimage.disk.window import blank
 from piimage.disk.zstd import zstd
 from piimage.errors import ImageError, VerifyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
     from pathlib import Path
 
     from piimage.disk.framed import Layout
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 _KEPT = 8
 _AHEAD = 2
 _THREADS = 2
+#: Bytes that zstd is given, and asked for, at once. More would be allocated anew each time, and kept by malloc.
+_PIECE = 256 << 10
 
 
 class Framed:
@@ -75,15 +76,13 @@ class FramedContent:
         except OSError as error:
             words = (error.strerror or str(error)).lower()
             raise ImageError(f"cannot read `{path}`: {words}") from error
-        self._kept: OrderedDict[int, Future[bytes]] = OrderedDict()
-        self._lock = Lock()
-        self._pool = ThreadPoolExecutor(_THREADS, "unpack")
+        self._chunks = Chunks(self._unpack, size=CHUNK, count=_KEPT, threads=_THREADS)
         self._zeros = [start for start, _ in layout.zero]
         self._wanted = sorted({n for start, length in layout.data for n in _numbers(start, length)})
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        self._chunks.close()
         os.close(self._fd)
 
     def pread(self, length: int, offset: int) -> bytes:
@@ -93,7 +92,8 @@ class FramedContent:
             return b""
         if self._is_zero(offset, length):
             return bytes(length)
-        return self._chunk(offset // CHUNK)[offset % CHUNK :][:length]
+        with self._chunks.held(offset // CHUNK) as content:
+            return bytes(content[offset % CHUNK :][:length])
 
     def read_into(self, view: memoryview, offset: int) -> int:
         """Bytes of one frame, for who reads on from here: those behind it are unpacked ahead."""
@@ -101,10 +101,12 @@ class FramedContent:
         if length <= 0:
             return 0
         if self._is_zero(offset, length):
-            view[:length] = bytes(length)
+            blank(view[:length])
             return length
-        content = self._chunk(offset // CHUNK, ahead=True)
-        view[:length] = memoryview(content)[offset % CHUNK :][:length]
+        number = offset // CHUNK
+        place = bisect_right(self._wanted, number)
+        with self._chunks.held(number, self._wanted[place : place + _AHEAD]) as content:
+            view[:length] = content[offset % CHUNK :][:length]
         return length
 
     def proves(self, view: memoryview, offset: int) -> bool:
@@ -119,41 +121,41 @@ class FramedContent:
         at = bisect_right(self._zeros, offset) - 1
         return at >= 0 and offset + length <= sum(self._layout.zero[at])
 
-    def _chunk(self, number: int, *, ahead: bool = False) -> bytes:
-        with self._lock:
-            wanted = [number]
-            if ahead:
-                place = bisect_right(self._wanted, number)
-                wanted += self._wanted[place : place + _AHEAD]
-            for each in wanted:
-                if each not in self._kept:
-                    self._kept[each] = self._pool.submit(self._unpack, each)
-                self._kept.move_to_end(each)
-            found = self._kept[number]
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return found.result()
-
-    def _unpack(self, number: int) -> bytes:
-        """The content of a frame, proven."""
-        start, length = self._layout.frames[number]
+    def _unpack(self, number: int, view: memoryview) -> int:
+        """Put the content of a frame into `view`, proven; its length."""
         size = self._layout.length(number)
         try:
-            packed = os.pread(self._fd, length, start)
+            filled = self._decompressed(number, view[:size])
         except OSError as error:
             words = (error.strerror or str(error)).lower()
             raise ImageError(f"cannot read `{self._name}`: {words}") from error
-        try:
-            content = zstd.ZstdDecompressor().decompress(packed, max_length=size + 1)
-        except (zstd.ZstdError, EOFError):
-            content = b""
-        if len(content) != size or blake3(content).digest() != self._layout.digests[number]:
+        except zstd.ZstdError:
+            filled = -1
+        if filled != size or blake3(view[:size]).digest() != self._layout.digests[number]:
             raise VerifyError(
                 f"`{self._name}` is damaged: byte {number * CHUNK} to {number * CHUNK + size} of the image in it "
                 "are not what was packed",
                 hint="build it again, or fetch it again",
             )
-        return content
+        return size
+
+    def _decompressed(self, number: int, view: memoryview) -> int:
+        """How many bytes the frame holds; they are in `view`, as far as they fit into it."""
+        start, length = self._layout.frames[number]
+        decoder = zstd.ZstdDecompressor()
+        taken = filled = 0
+        while not decoder.eof and filled <= len(view):
+            packed = b""
+            if decoder.needs_input:
+                packed = os.pread(self._fd, min(_PIECE, length - taken), start + taken)
+                taken += len(packed)
+                if not packed:
+                    break
+            content = decoder.decompress(packed, max_length=_PIECE)
+            if filled + len(content) <= len(view):
+                view[filled : filled + len(content)] = content
+            filled += len(content)
+        return filled
 
 
 def open_framed(path: Path) -> Framed | None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from piimage.disk.slots import Patch
 
 
+_ZEROS = bytes(64 << 10)
+
+
 class Content(Protocol):
     """The bytes of an open image; several threads may read them."""
 
@@ -114,6 +117,12 @@ class Window:
     def unpack(self, layout: str, offset: int) -> tuple[Any, ...]:
         """`struct.unpack` of what lies at `offset`."""
         return struct.unpack(layout, self.read(offset, struct.calcsize(layout)))
+
+
+def blank(view: memoryview) -> None:
+    """Fill `view` with zeros, without as many beside it."""
+    for at in range(0, len(view), len(_ZEROS)):
+        view[at : at + len(_ZEROS)] = _ZEROS[: len(view) - at]
 
 
 @contextmanager

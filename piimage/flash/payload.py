@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from piimage.disk import fat
 from piimage.disk.bmap import mapped_ranges
 from piimage.disk.table import read_table
-from piimage.disk.window import opened
+from piimage.disk.window import blank, opened
 from piimage.errors import ImageError
 from piimage.flash.needed import Coming, Known
 from piimage.flash.ranges import BLOCK, Range, pieces, rounded
@@ -101,7 +101,7 @@ class Reader:
         except OSError as error:
             words = (error.strerror or str(error)).lower()
             raise ImageError(f"cannot read `{self._name}`: {words}") from error
-        view[inside:] = bytes(len(view) - inside)
+        blank(view[inside:])
         for patch in self._touching(offset, end):
             first, last = max(offset, patch.offset), min(end, patch.offset + len(patch.data))
             view[first - offset : last - offset] = patch.data[
