@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from phony import _tool
 
+from piimage import artifact
 from piimage.disk import ext4, fat
 from piimage.disk.slots import Patch
+from piimage.disk.sparse import copy_sparse, hash_file
+from piimage.stamping import NodeStamp, write_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 MIB = 1 << 20
@@ -19,6 +22,16 @@ BOOT, BOOT_SIZE = MIB, MIB
 ROOT, ROOT_SIZE = 2 * MIB, 3 * MIB
 SIZE = ROOT + ROOT_SIZE
 SLOT, ZEROS = "/slot", "/zeros"
+YAML = """\
+version: 1
+name: abacus
+base: debian-13
+users:
+  - {name: ada, uid: 1000, rename_from: auto}
+network:
+  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
+nodes: {count: %d, name: "node{n}", head: 0}
+"""
 
 
 def make_tiny(
@@ -65,6 +78,35 @@ def tiny_patches(image: Path) -> Sequence[Patch]:
     ]
     patches.append(Patch(0x1B8, b"\1\2\3\4"))
     return patches + fat.stage(image, BOOT, {"piimage.json": b"{}\n" * 9000})
+
+
+def make_build(
+    home: Path,
+    image: Path,
+    builds: Mapping[str, str],
+    *,
+    published: Path | None = None,
+    count: int = 5,
+) -> Path:
+    """The cluster `abacus` of `count` nodes in `home/cluster.yaml`, with a build of those in `builds` (name: build id).
+
+    Their variant is a copy of the tiny `image`, or of what was `published` of it. Returns the build's directory.
+    """
+    (home / "cluster.yaml").write_text(YAML % count)
+    directory = home / "dist" / "abacus"
+    (directory / "stamps").mkdir(parents=True)
+    (directory / "variants").mkdir()
+    source = published or image
+    variant = directory / "variants" / f"worker.{source.name.partition('.')[2]}"
+    copy_sparse(source, variant)
+    patches = tuple(tiny_patches(image))
+    for name, build in builds.items():
+        write_stamp(directory / "stamps" / f"{name}.stamp", NodeStamp(name, "v1", build, patches))
+    worker = {"id": "v1", "image": f"variants/{variant.name}", "sha256": hash_file(variant)}
+    nodes = {name: {"stamp": build, "variant": "v1"} for name, build in builds.items()}
+    known = {"version": 1, "cluster": "abacus", "variants": {"worker": worker}, "nodes": nodes}
+    artifact.write_manifest(directory, known)
+    return directory
 
 
 def dirty_card(path: Path, size: int) -> Path:

@@ -12,55 +12,30 @@ import time
 
 import pytest
 from emulated_card import emulated, flash
-from tiny_card import BOOT, MIB, ROOT, SIZE, make_tiny, tiny_patches
+from tiny_card import BOOT, MIB, ROOT, SIZE, make_build, make_tiny, tiny_patches
 
 from piimage import artifact
 from piimage.bases.cache import Cache
 from piimage.disk.bmap import mapped_ranges
 from piimage.disk.framed import CHUNK, read_layout, trailer
 from piimage.disk.slots import apply_patches
-from piimage.disk.sparse import copy_sparse, hash_file
+from piimage.disk.sparse import copy_sparse
 from piimage.errors import WriteFailedError
 from piimage.flash.device import read_device
 from piimage.flash.hold import hold
 from piimage.flash.sources import open_sources
 from piimage.flash.writer import write_card
-from piimage.stamping import NodeStamp, write_stamp
 
 CARD = 3 * SIZE
-YAML = """\
-version: 1
-name: abacus
-base: debian-13
-users:
-  - {name: ada, uid: 1000, rename_from: auto}
-network:
-  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
-nodes: {count: 5, name: "node{n}", head: 0}
-"""
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A cluster with a build of node3 as variant and stamp; `whole.img` is what its card must hold."""
     home = tmp_path_factory.mktemp("abacus")
-    (home / "cluster.yaml").write_text(YAML)
-    directory = home / "dist" / "abacus"
-    (directory / "stamps").mkdir(parents=True)
-    (directory / "variants").mkdir()
-    image = make_tiny(directory / "variants" / "worker.img")
-    patches = tuple(tiny_patches(image))
-    write_stamp(directory / "stamps" / "node3.stamp", NodeStamp("node3", "v1", "b1", patches))
-    worker = {"id": "v1", "image": "variants/worker.img", "sha256": hash_file(image)}
-    manifest = {
-        "version": 1,
-        "cluster": "abacus",
-        "variants": {"worker": worker},
-        "nodes": {"node3": {"stamp": "b1", "variant": "v1"}},
-    }
-    artifact.write_manifest(directory, manifest)
+    image = make_build(home, make_tiny(home / "tiny.img"), {"node3": "b1"}) / "variants/worker.img"
     copy_sparse(image, home / "whole.img")
-    apply_patches(home / "whole.img", patches)
+    apply_patches(home / "whole.img", tiny_patches(image))
     return home
 
 

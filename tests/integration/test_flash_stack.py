@@ -14,26 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_card import SIZE, dirty_card, make_tiny, tiny_patches
+from tiny_card import SIZE, dirty_card, make_build, make_tiny
 
-from piimage import artifact, resolve
-from piimage.disk.sparse import hash_file
-from piimage.stamping import NodeStamp, write_stamp
+from piimage import resolve
 from piimage.state import state
 
 ROOT = Path(__file__).resolve().parents[2]
 #: linux/loop.h
 LOOP_CTL_ADD, LOOP_CTL_REMOVE = 0x4C80, 0x4C81
-YAML = """\
-version: 1
-name: abacus
-base: debian-13
-users:
-  - {name: ada, uid: 1000, rename_from: auto}
-network:
-  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
-nodes: {count: 3, name: "node{n}", head: 0}
-"""
 
 
 def _run(*argv):
@@ -75,19 +63,8 @@ def reader():
 
 @pytest.fixture
 def home(tmp_path):
-    (tmp_path / "cluster.yaml").write_text(YAML)
-    dist = tmp_path / "dist" / "abacus"
-    (dist / "stamps").mkdir(parents=True)
-    (dist / "variants").mkdir()
-    image = make_tiny(dist / "variants" / "worker.img")
-    nodes = {}
-    for name in ("node0", "node1", "node2"):
-        patches = tuple(tiny_patches(image))
-        write_stamp(dist / "stamps" / f"{name}.stamp", NodeStamp(name, "v1", f"b-{name}", patches))
-        nodes[name] = {"stamp": f"b-{name}", "variant": "v1"}
-    variants = {"worker": {"id": "v1", "image": "variants/worker.img", "sha256": hash_file(image)}}
-    manifest = {"version": 1, "cluster": "abacus", "variants": variants, "nodes": nodes}
-    artifact.write_manifest(dist, manifest)
+    builds = {name: f"b-{name}" for name in ("node0", "node1", "node2")}
+    make_build(tmp_path, make_tiny(tmp_path / "tiny.img"), builds, count=3)
     return tmp_path
 
 

@@ -9,33 +9,21 @@ import sys
 from dataclasses import dataclass, replace
 
 import pytest
-from tiny_card import BOOT, SIZE, dirty_card, tiny_patches
+from tiny_card import BOOT, SIZE, dirty_card, make_build
 
-from piimage import artifact, resolve
+from piimage import resolve
 from piimage.cli.main import main
 from piimage.disk import fat
 from piimage.disk.slots import apply_patches
-from piimage.disk.sparse import copy_sparse, hash_file
+from piimage.disk.sparse import copy_sparse
 from piimage.flash import several
 from piimage.flash.device import Device
 from piimage.flash.payload import open_payload
 from piimage.flash.receipt import next_node, remember
 from piimage.flash.several import Job
 from piimage.flash.sources import Source
-from piimage.stamping import NodeStamp, write_stamp
 from piimage.state import state
 from piimage.state.cards import CardRecord
-
-YAML = """\
-version: 1
-name: abacus
-base: debian-13
-users:
-  - {name: ada, uid: 1000, rename_from: auto}
-network:
-  wired: {subnet: 10.9.0.0/16, first: 10.9.1.1}
-nodes: {count: 5, name: "node{n}", head: 0}
-"""
 
 
 @dataclass(frozen=True)
@@ -51,21 +39,7 @@ class Done:
 
 @pytest.fixture
 def home(tmp_path, tiny):
-    (tmp_path / "cluster.yaml").write_text(YAML)
-    directory = tmp_path / "dist" / "abacus"
-    (directory / "stamps").mkdir(parents=True)
-    (directory / "variants").mkdir()
-    image = directory / "variants" / "worker.img"
-    copy_sparse(tiny, image)
-    nodes = {}
-    for name in ("node1", "node2"):
-        stamp = NodeStamp(name, "v1", f"build-{name}", tuple(tiny_patches(tiny)))
-        write_stamp(directory / "stamps" / f"{name}.stamp", stamp)
-        nodes[name] = {"stamp": stamp.build, "variant": "v1"}
-    known = {"worker": {"id": "v1", "image": "variants/worker.img", "sha256": hash_file(image)}}
-    artifact.write_manifest(
-        directory, {"version": 1, "cluster": "abacus", "variants": known, "nodes": nodes}
-    )
+    make_build(tmp_path, tiny, {name: f"build-{name}" for name in ("node1", "node2")})
     return tmp_path
 
 
@@ -115,7 +89,8 @@ def test_any_other_answer_writes_nothing(piimage, card, answer):
 
 
 def test_neither_secrets_nor_bases_of_the_builder_are_needed(piimage, card, home):
-    text = YAML.replace("debian-13", "imported-by-somebody").replace(
+    text = (home / "cluster.yaml").read_text()
+    text = text.replace("debian-13", "imported-by-somebody").replace(
         "10.9.1.1}\n", "10.9.1.1}\n  wifi: {ssid: lab, psk: 'env:NOT_SET_HERE', country: IT}\n"
     )
     (home / "cluster.yaml").write_text(text)
