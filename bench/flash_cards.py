@@ -11,28 +11,23 @@ by a build's own code. Medians of the ratios; both sides of a ratio in one run. 
 
 from __future__ import annotations
 
-import argparse
-import os
-import random
 import statistics
-import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from images import SIGNATURE, subject
 from targets import MIB, Run, card, flash, limited
 
 from piimage import artifact
-from piimage.bases.cache import cache_root
 from piimage.disk.slots import Patch
-from piimage.flash.payload import open_payload
-from piimage.flash.ranges import amount, pieces
 from piimage.stamping import NodeStamp, write_stamp
 
 if TYPE_CHECKING:
-    from piimage.flash.payload import Payload
+    from pathlib import Path
+
+    from images import Subject
 
 RATE = 20
 YAML = """\
@@ -52,7 +47,7 @@ class Cluster:
     """A cluster whose nodes are the image, each with another disk signature."""
 
     source: Path
-    payload: Payload
+    subject: Subject
 
     def write(
         self,
@@ -63,7 +58,7 @@ class Cluster:
     ) -> Run:
         """Write the cards; killed once `until` of what is in use was moved to or from one, or `cards_done` are done."""
         nodes = [word for n, device in cards.items() for word in ("--node", f"{n}={device}")]
-        most = until * amount(self.payload.needed)
+        most = until * self.subject.used
         return flash(
             "--cluster",
             self.source,
@@ -75,20 +70,13 @@ class Cluster:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--image", type=Path, default=None)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    image = options.image or next((cache_root() / "bases").glob("*/image.img"))
     found: dict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
-        cluster = make(Path(name), image)
-        used = amount(cluster.payload.needed) / MIB
-        print(f"{cluster.payload.size / MIB:.0f} MiB, {used:.0f} MiB in use", flush=True)
-        for number in range(options.runs):
+    with subject(runs=(3, "how often")) as it:
+        cluster = make(it)
+        for number in range(it.options.runs):
             for what, value in {
-                **several(Path(name, f"several{number}"), cluster),
-                **one(Path(name, f"one{number}"), cluster),
+                **several(it.home / f"several{number}", cluster),
+                **one(it.home / f"one{number}", cluster),
             }.items():
                 found[what].append(value)
                 print(f"  {what:44} {value:8.2f}", flush=True)
@@ -96,33 +84,40 @@ def main() -> None:
         print(f"{what:46} {statistics.median(values):8.2f}")
 
 
-def make(home: Path, image: Path) -> Cluster:
+def make(it: Subject) -> Cluster:
+    home = it.home
     (home / "cluster.yaml").write_text(YAML)
     dist = home / "dist" / "bench"
     stamps = dist / "stamps"
     stamps.mkdir(parents=True)
-    made = artifact.publish(image, dist / "variants", "worker", fmt="img.zst")
+    made = artifact.publish(it.image, dist / "variants", "worker", fmt="img.zst")
     nodes = {}
     for number in range(4):
-        stamp = NodeStamp(f"node{number}", "v", f"b{number}", (Patch(0x1B8, bytes([number] * 4)),))
+        stamp = NodeStamp(
+            f"node{number}", "v", f"b{number}", (Patch(SIGNATURE, signature(number)),)
+        )
         write_stamp(stamps / f"{stamp.node}.stamp", stamp)
         nodes[stamp.node] = {"stamp": stamp.build, "variant": "v"}
     known = {"id": "v", "image": f"variants/{made.image.name}", "sha256": made.sha256}
     manifest = {"version": 1, "cluster": "bench", "variants": {"worker": known}, "nodes": nodes}
     artifact.write_manifest(dist, manifest)
-    return Cluster(home / "cluster.yaml", open_payload(image))
+    return Cluster(home / "cluster.yaml", it)
+
+
+def signature(number: int) -> bytes:
+    return bytes([number] * 4)
 
 
 def several(home: Path, cluster: Cluster) -> dict[str, float]:
     """One card, four alike, and four with a slow one."""
     home.mkdir()
-    size = cluster.payload.size
+    it, size = cluster.subject, cluster.subject.payload.size
     with ExitStack() as stack:
         cards = {n: stack.enter_context(limited(home / f"{n}", size, RATE)) for n in range(4)}
         alone = cluster.write({0: cards[0]})
         four = cluster.write(cards)
         for n in cards:
-            check(home / f"{n}", cluster.payload, n)
+            it.check(home / f"{n}", signature(n))
     (home / "slow").mkdir()
     with ExitStack() as stack:
         rates = [RATE, RATE, RATE, RATE / 4]
@@ -132,7 +127,7 @@ def several(home: Path, cluster: Cluster) -> dict[str, float]:
         }
         slow = cluster.write(cards, cards_done=3)
         for n in range(3):
-            check(home / "slow" / f"{n}", cluster.payload, n)
+            it.check(home / "slow" / f"{n}", signature(n))
     peers = max(slow.cards[str(cards[n])] for n in range(3))
     return {
         "one card, seconds": alone.seconds,
@@ -146,39 +141,20 @@ def several(home: Path, cluster: Cluster) -> dict[str, float]:
 
 def one(home: Path, cluster: Cluster) -> dict[str, float]:
     """A card that reads faster than it writes."""
-    with card(home, cluster.payload.size, read=90, write=25) as device:
+    it = cluster.subject
+    with card(home, it.payload.size, read=90, write=25) as device:
         fresh = cluster.write({0: device})
-        change(home, cluster.payload)
+        it.change(home)
         update = cluster.write({0: device}, "--update")
-        check(home, cluster.payload, 0)
+        it.check(home, signature(0))
         cluster.write({0: device}, until=0.63)
         resumed = cluster.write({0: device}, "--resume")
-        check(home, cluster.payload, 0)
+        it.check(home, signature(0))
     return {
         "90/25 MB/s: anew, seconds": fresh.seconds,
         "90/25 MB/s: --update, 5 % changed / anew": update.seconds / fresh.seconds,
         "90/25 MB/s: --resume from 63 % / anew": resumed.seconds / fresh.seconds,
     }
-
-
-def change(home: Path, payload: Payload) -> None:
-    """Other bytes in one of twenty chunks of what is in use."""
-    chunks = list(pieces(payload.needed, 4 * MIB))
-    with (home / "backing").open("r+b") as file:
-        for start, length in random.Random(1).sample(chunks, len(chunks) // 20):
-            file.seek(start)
-            file.write(os.urandom(length))
-
-
-def check(home: Path, payload: Payload, number: int) -> None:
-    with (home / "backing").open("rb") as card, payload.image.open("rb") as image:
-        for start, length in pieces(payload.needed, 4 * MIB):
-            card.seek(start)
-            image.seek(start)
-            wanted = bytearray(image.read(length))
-            if start == 0:
-                wanted[0x1B8:0x1BC] = bytes([number] * 4)
-            assert card.read(length) == wanted, f"the card is wrong at byte {start}"
 
 
 if __name__ == "__main__":

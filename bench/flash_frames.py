@@ -9,51 +9,34 @@ which writes what our bmap names and reads nothing back. Medians; each tool in t
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
-import tempfile
-from pathlib import Path
 
+from images import subject
 from targets import MIB, flash, memory, timed
 
 from piimage.artifact import publish
-from piimage.bases.cache import cache_root
-from piimage.flash.payload import open_payload
-from piimage.flash.ranges import amount, pieces
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--image", type=Path, default=None)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    image = options.image or next((cache_root() / "bases").glob("*/image.img"))
-    payload = open_payload(image)
-    print(f"{payload.size / MIB:.0f} MiB, {amount(payload.needed) / MIB:.0f} MiB in use")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
-        home = Path(name)
-        ours = publish(image, home, "ours", fmt="img.zst")
+    with subject(runs=(3, "how often")) as it:
+        ours = publish(it.image, it.home, "ours", fmt="img.zst")
         others = {"zst": ["zstd", "-3", "-T0"], "xz": ["xz", "-1", "-T0"]}
         for kind, tool in others.items():
-            with (home / f"other.img.{kind}").open("wb") as sink:
-                subprocess.run([*tool, "-q", "-c", image], stdout=sink, check=True)
+            with (it.home / f"other.img.{kind}").open("wb") as sink:
+                subprocess.run([*tool, "-q", "-c", it.image], stdout=sink, check=True)
         mine: list[float] = []
         theirs: dict[str, list[float]] = {kind: [] for kind in others}
         most = 0
-        with memory(home / "target", payload.size) as device:
-            for _ in range(options.runs):
+        with memory(it.home / "target", it.payload.size) as device:
+            for _ in range(it.options.runs):
                 for kind, seconds in theirs.items():
-                    packed = home / f"other.img.{kind}"
+                    packed = it.home / f"other.img.{kind}"
                     seconds.append(timed(["bmaptool", "copy", "--bmap", ours.bmap, packed, device]))
                 run = flash(device, "--image", ours.image)
                 mine.append(run.seconds)
                 most = max(most, run.memory)
-            with (home / "target" / "backing").open("rb") as card, image.open("rb") as raw:
-                for start, length in pieces(payload.needed, 4 * MIB):
-                    card.seek(start)
-                    raw.seek(start)
-                    assert card.read(length) == raw.read(length), f"wrong at byte {start}"
+            it.check(it.home / "target")
         middle = statistics.median(mine)
         print(f"piimage flash, img.zst, verified  {middle:6.2f} s   memory {most / MIB:.0f} MiB")
         for kind, seconds in theirs.items():

@@ -11,9 +11,10 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -155,6 +156,9 @@ def flash(
         child.stdin.write(b"y\n")
         child.stdin.flush()
         killed = False
+        most = [0]
+        watch = Thread(target=_watch, args=(child, most))
+        watch.start()
         for line in child.stdout:
             event = json.loads(line)
             if event["event"] == "done":
@@ -163,7 +167,19 @@ def flash(
             if not killed and enough:
                 killed = True
                 child.kill()
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+        watch.join()
     assert killed or child.returncode == 0, f"piimage flash ended with {child.returncode}"
-    return Run(time.monotonic() - start, ended, usage.ru_maxrss << 10)
+    return Run(time.monotonic() - start, ended, most[0])
+
+
+def _watch(child: subprocess.Popen[bytes], most: list[int]) -> None:
+    """Put into `most` what memory the process has had at most, in bytes, until it ends.
+
+    What the kernel tells of a process that has ended (`ru_maxrss`) counts the memory of who started it as well.
+    """
+    while child.poll() is None:
+        with suppress(OSError):
+            for line in Path(f"/proc/{child.pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    most[0] = int(line.split()[1]) << 10
+        time.sleep(0.01)
