@@ -33,7 +33,7 @@ TOOLS = {
     "build": ("e2fsck", "fsck.fat", "mcopy", "qemu-img", "xz"),
     "bake": ("apt-get", "apt-cache", "apt-config", "dpkg-deb", "resize2fs"),
     "boot": (PROGRAM, "qemu-img", "setpriv", "ssh"),
-    "flash": ("blkid", "sfdisk", "umount", "zstd"),
+    "flash": ("blkid", "e2fsck", "resize2fs", "sfdisk", "umount", "zstd"),
 }  # fmt: skip
 #: By whether we are root: only root may write to disks, and sees who else uses them.
 _FLASH = {True: "as root, as it must be", False: "with `sudo`, onto files without"}

@@ -56,6 +56,12 @@ def flash(
         bool, typer.Option("--update", help="Read the card first, and write what differs.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Write unused blocks as well.")] = False,
+    grow: Annotated[
+        bool,
+        typer.Option(
+            "--grow", help="Let the root file system fill the card, not only at first boot."
+        ),
+    ] = False,
     unmount: Annotated[
         bool, typer.Option("--unmount", help="Unmount what is mounted of the card.")
     ] = False,
@@ -118,7 +124,8 @@ def flash(
     cluster = load_built(source) if image is None else None
     for _, path in pairs:
         screen(path, consent)
-    with open_sources(Cache(progress=progress), full=full, progress=progress) as sources:
+    cache = Cache(progress=progress)
+    with open_sources(cache, full=full, grow=grow, progress=progress) as sources:
         if every and cluster:
             stack = flash_all.Stack(
                 cluster=cluster,
@@ -141,7 +148,9 @@ def flash(
             return
         if unmount:
             release(jobs, consent)
-        ready = [Job(examined.device, chosen) for examined, chosen in jobs]
+        ready = [
+            Job(each.device, sources.fitted(chosen, each.device.size)) for each, chosen in jobs
+        ]
         error = write(ready, mode, progress, cluster, json_output=json_output, let_go=let_go)
     if error is not None:  # outside the block, which takes every full disk for the cache's
         raise error

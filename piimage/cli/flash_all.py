@@ -70,7 +70,8 @@ class Stack:
         except DeviceRefusedError as error:
             self._trouble(error)
             return False
-        ready = [Job(examined.device, source)]
+        device = examined.device
+        ready = [Job(device, self.sources.fitted(source, device.size))]
         failed = write(
             ready,
             self.mode,

@@ -144,15 +144,26 @@ def grow_last_partition(path: Path, new_size: int) -> PartitionTable:
     last = max(table.partitions, key=lambda p: p.start + p.size)
     if last.number > 4 or int(last.type, 16) in _EXTENDED:  # noqa: PLR2004 -- logical ones start at 5
         raise ImageError(f"the last partition of `{path.name}` is logical and cannot be grown")
-    count = new_size // SECTOR - last.start // SECTOR
-    if new_size // SECTOR > _MAX_SECTORS:
-        raise ImageError("an MBR cannot describe more than 2 TiB")
-    place = _ENTRIES + 16 * (last.number - 1)
     with _writing(path) as fd:
+        sector = grown_entry(os.pread(fd, SECTOR, 0), last.number, new_size)
         os.ftruncate(fd, new_size)
-        os.pwrite(fd, _NO_CHS, place + 5)
-        os.pwrite(fd, count.to_bytes(4, "little"), place + 12)
+        os.pwrite(fd, sector, 0)
     return read_table(path)
+
+
+def grown_entry(sector: bytes, number: int, end: int) -> bytes:
+    """The MBR `sector` with its primary partition `number` ending at byte `end`, all else as it was.
+
+    Raises `ImageError` beyond MBR's 2 TiB.
+    """
+    if end // SECTOR > _MAX_SECTORS:
+        raise ImageError("an MBR cannot describe more than 2 TiB")
+    place = _ENTRIES + 16 * (number - 1)
+    entry = bytearray(sector[place : place + 16])
+    start = int.from_bytes(entry[8:12], "little")
+    entry[5:8] = _NO_CHS
+    entry[12:16] = (end // SECTOR - start).to_bytes(4, "little")
+    return sector[:place] + bytes(entry) + sector[place + 16 :]
 
 
 @contextmanager

@@ -38,7 +38,7 @@ _SAMPLES = 256
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """An image under `patches`: `size` in bytes, `map` the ranges that matter.
+    """An image under `patches`: `size` in bytes on the card, `map` the ranges that matter.
 
     `head` is where the part ends that is written last. `fingerprint` tells payloads apart, by what is known of
     them, their map, their patches and samples of the image.
@@ -83,7 +83,8 @@ class Reader:
     """Reads a payload: the image's bytes with the patches over them, zeros behind its end."""
 
     def __init__(self, content: Content, payload: Payload) -> None:
-        self._content, self._name, self._size = content, payload.image.name, payload.size
+        # What lies behind the image, where its last partition was grown, are zeros.
+        self._content, self._name, self._size = content, payload.image.name, payload.table.size
         self._patches = sorted(payload.patches, key=lambda patch: patch.offset)
         self._ends = [patch.offset + len(patch.data) for patch in self._patches]
 

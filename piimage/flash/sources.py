@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from piimage.disk.arriving import Arriving
@@ -16,6 +16,7 @@ from piimage.disk.streams import image_format
 from piimage.disk.unframed import Framed, open_framed
 from piimage.errors import ImageError, PiimageError, VerifyError
 from piimage.flash.bmap_file import Bmap, beside
+from piimage.flash.grown import grown
 from piimage.flash.payload import open_arriving, open_payload
 from piimage.flash.ranges import without
 from piimage.progress import Progress, Quiet
@@ -57,9 +58,15 @@ class Sources:
     """
 
     def __init__(
-        self, scratch: Path, *, full: bool = False, progress: Progress | None = None
+        self,
+        scratch: Path,
+        *,
+        full: bool = False,
+        grow: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self._scratch, self._full, self._progress = scratch, full, progress or Quiet()
+        self._grow = grow
         self._raw: dict[Path, Path] = {}
         self._framed: dict[Path, Framed | None] = {}
         self._arriving: dict[Path, Arriving] = {}
@@ -121,6 +128,13 @@ class Sources:
             raise _foreign_bmap(bmap, path, payload.size)
         proof = self._checked(raw, bmap) if bmap else lambda: None
         return Source(path.name, payload, (path,), proof=proof)
+
+    def fitted(self, source: Source, size: int) -> Source:
+        """The source as a card of `size` bytes gets it: its root grown, if that is wanted (see `grown`)."""
+        if not self._grow:
+            return source
+        with self._progress.step(f"growing the root of {source.title}"):
+            return replace(source, payload=grown(source.payload, size, self._scratch))
 
     def _opened(
         self, path: Path, digest: str | None, identity: str
@@ -211,11 +225,11 @@ class Sources:
 
 @contextmanager
 def open_sources(
-    cache: Cache, *, full: bool = False, progress: Progress | None = None
+    cache: Cache, *, full: bool = False, grow: bool = False, progress: Progress | None = None
 ) -> Iterator[Sources]:
     """`Sources`, with a scratch directory that is gone afterwards."""
     with cache.scratch() as scratch:
-        sources = Sources(scratch, full=full, progress=progress)
+        sources = Sources(scratch, full=full, grow=grow, progress=progress)
         try:
             yield sources
         finally:

@@ -16,6 +16,7 @@ from piimage.cli.main import main
 from piimage.disk import fat
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse
+from piimage.disk.table import read_table
 from piimage.flash import several
 from piimage.flash.device import Device
 from piimage.flash.payload import open_payload
@@ -262,3 +263,17 @@ def test_a_card_that_is_overwritten_is_forgotten(piimage, home, tiny, build, lef
 
 def card_image(home):
     return home / "dist" / "abacus" / "variants" / "worker.img"
+
+
+def test_the_root_fills_the_card_if_that_is_wanted(piimage, card):
+    """Found again by `--update`, and grown no further than a file is long."""
+    with card.open("r+b") as file:
+        file.truncate(9 * SIZE)
+
+    done = piimage(card, "--node", "1", "--grow", "--json", said="y\n")
+    again = piimage(card, "--node", "1", "--grow", "--update", "--json", said="y\n")
+
+    assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
+    end = max(p.start + p.size for p in read_table(card).partitions)
+    assert end == 9 * SIZE // (4 << 20) * (4 << 20)
+    assert again.events[-1]["unchanged"]
