@@ -111,9 +111,11 @@ def _backing(home: Path, size: int) -> Path:
 def _served(home: Path, plugin: Sequence[object]) -> Iterator[Path]:
     socket, mount = home / "socket", home / "mount"
     mount.mkdir()
+    # nbdkit writes its number once it listens; its socket is there before that.
+    ready = home / "pid"
     with ExitStack() as stack:
         for command, there in (
-            (["nbdkit", "-f", "-U", socket, *plugin], socket),
+            (["nbdkit", "-f", "-U", socket, "-P", ready, *plugin], ready),
             (["nbdfuse", mount / "card", f"nbd+unix:///?socket={socket}"], mount / "card"),
         ):
             child = subprocess.Popen(list(map(str, command)))

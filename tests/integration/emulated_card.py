@@ -3,7 +3,8 @@
 The same file is nbdkit's plugin. Faults are told by a JSON file that each request looks into: `real` bytes are there
 and the rest `wraps` or `swallows` (`kind`); `fail`, `flip` and `die` are lists of `[read, write or flush, first byte,
 last byte, times, after]`, which strike once `after` writes have touched the place; `kill` is `[file with the number of
-a process, number of a request, number of a signal]`, `killed_at` the same with a byte, whose writing brings the signal.
+a process, number of a request, number of a signal]`, `killed_at` the same with a byte, whose writing brings the signal;
+`log` is a file that gets every write and flush, in turn.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ except ImportError:  # a test imports this; nbdkit has its own module for its pl
     nbdkit = None
 
 API_VERSION = 2
+ENTRY = struct.Struct("<QQ")
 OPTIONS = {}
 STATE = {"seen": "", "faults": {}, "count": 0}
 
@@ -57,10 +60,18 @@ def pwrite(_handle, buf, offset, _flags):
     if faults.get("kind") == "swallows":
         data = data[: max(0, faults["real"] - offset)]
     os.pwritev(STATE["fd"], [data], _place(faults, offset))
+    _log(faults, offset, data)
 
 
 def flush(_handle, _flags):
-    _faults("flush", 0, 0)
+    _log(_faults("flush", 0, 0), 0, b"")
+
+
+def _log(faults, offset, data):
+    """A write, or a flush, which has no bytes."""
+    if "log" in faults:
+        with Path(faults["log"]).open("ab") as file:
+            file.write(ENTRY.pack(offset, len(data)) + data)
 
 
 def _place(faults, offset):
@@ -153,9 +164,11 @@ def emulated(home, size):
     mount.mkdir()
     with ExitStack() as stack:
         options = [f"control={card.control}", f"backing={card.backing}", f"size={size}"]
-        server = _running("nbdkit", "-f", "-U", socket, "python", __file__, *options)
+        # The socket is there before it is listened to, the file with its number only afterwards.
+        ready = home / "pid"
+        server = _running("nbdkit", "-f", "-U", socket, "-P", ready, "python", __file__, *options)
         card.server = stack.enter_context(server)
-        _wait(socket.exists)
+        _wait(ready.exists)
         fuse = _running("nbdfuse", mount / "card", f"nbd+unix:///?socket={socket}")
         stack.enter_context(fuse)
         _wait((mount / "card").exists)
@@ -187,6 +200,15 @@ def _wait(ready):
     while not ready():
         assert time.monotonic() < until, "nbdkit or nbdfuse did not come up"
         time.sleep(0.02)
+
+
+def logged(path):
+    """`(offset, bytes)` of each write and flush in a `log`."""
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+        offset, length = ENTRY.unpack_from(content, at)
+        at += ENTRY.size + length
+        yield offset, content[at - length : at]
 
 
 def flash(card, *arguments, pid=None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import threading
 import time
 
 import pytest
-from emulated_card import emulated, flash
+from emulated_card import emulated, flash, logged
 from tiny_card import BOOT, MIB, ROOT, SIZE, make_build, make_tiny, tiny_patches
 
 from piimage import artifact
@@ -58,10 +59,7 @@ def write(cluster, card, tmp_path):
 
 def assert_is_node3(card, cluster):
     """Every mapped byte is what the materialised image has."""
-    whole = cluster / "whole.img"
-    found, wanted = card.content(), whole.read_bytes()
-    for start, length in mapped_ranges(whole):
-        assert found[start : start + length] == wanted[start : start + length], f"at byte {start}"
+    assert is_whole(card.content(), b"", cluster)
 
 
 def is_plainly_empty(card):
@@ -190,6 +188,50 @@ def test_killed_at_any_moment_it_is_whole_or_empty_and_resumes(card, cluster, wr
         card.faults()
         go_on(card, cluster)
         assert_is_node3(card, cluster)
+
+
+def test_a_power_cut_at_any_moment_leaves_it_whole_or_empty(card, cluster, write, tmp_path):
+    """After a flush, all before it is on the card; of what was written since, a cut keeps any part, in any order."""
+    log, chance = tmp_path / "log", random.Random(5)
+    before, kept, seen = card.content(), [], []
+    safe = bytearray(before)
+    card.faults(log=str(log))
+
+    assert write()[0] == 0
+
+    for offset, data in logged(log):
+        if data:
+            kept.append((offset, data))
+            continue
+        for share in (0, 0.3, 0.7, 1):
+            found = bytearray(safe)
+            for place, bytes_ in chance.sample(kept, round(share * len(kept))):
+                # A card writes its own blocks, not requests.
+                torn = chance.randrange(0, len(bytes_) + 1, 512) if share < 1 else len(bytes_)
+                found[place : place + torn] = bytes_[:torn]
+            seen.append(is_whole(found, before, cluster))
+        for place, bytes_ in kept:
+            safe[place : place + len(bytes_)] = bytes_
+        kept = []
+    assert not kept, "the last thing that is done is a flush"
+    assert bytes(safe) == card.content()
+    assert len(seen) > 20
+    assert seen == sorted(seen)
+    assert seen[-1]
+
+
+def is_whole(found, before, cluster):
+    """Whether it is node 3's card; if it is not, it is plainly empty, or what it was before."""
+    if found[510:512] != b"\x55\xaa":
+        return False
+    if found[:512] == before[:512]:
+        assert found == before
+        return False
+    whole = cluster / "whole.img"
+    wanted = whole.read_bytes()
+    for start, length in mapped_ranges(whole):
+        assert found[start : start + length] == wanted[start : start + length], f"at byte {start}"
+    return True
 
 
 def test_an_update_that_is_killed_leaves_no_partition_table_and_is_gone_on_with(
