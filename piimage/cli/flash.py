@@ -106,7 +106,6 @@ def flash(
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.flash_target import Consent, admitted, confirm, release, screen  # noqa: PLC0415 -- start-up time
     from piimage.cli.flash_write import write  # noqa: PLC0415 -- start-up time
-    from piimage.cli.loading import load_built  # noqa: PLC0415 -- start-up time
     from piimage.flash.several import Job  # noqa: PLC0415 -- start-up time
     from piimage.flash.sources import open_sources  # noqa: PLC0415 -- start-up time
 
@@ -121,7 +120,7 @@ def flash(
     if every:
         _fits_all(target, node or [], image, dry_run=dry_run)
     pairs = [] if every else _pairs(target, node or [], image)
-    cluster = load_built(source) if image is None else None
+    cluster = _cluster(source) if image is None else None
     for _, path in pairs:
         screen(path, consent)
     cache = Cache(progress=progress)
@@ -190,6 +189,12 @@ def _pairs(
     return [(split[0][0] if split else None, target)]
 
 
+def _cluster(source: Path) -> Cluster:
+    from piimage.cli.loading import load_built  # noqa: PLC0415 -- start-up time
+
+    return load_built(source)
+
+
 def _dist(source: Path, cluster: Cluster | None) -> Path:
     return source.parent / "dist" / (cluster.name if cluster else "")
 
@@ -197,10 +202,10 @@ def _dist(source: Path, cluster: Cluster | None) -> Path:
 def _source(
     sources: Sources, cluster: Cluster | None, name: str | None, image: Path | None, dist: Path
 ) -> Source:
+    if image is not None or cluster is None:
+        return sources.of_file(image or Path())
     from piimage.cli.loading import chosen  # noqa: PLC0415 -- start-up time
     from piimage.flash.receipt import next_node  # noqa: PLC0415 -- start-up time
 
-    if image is not None or cluster is None:
-        return sources.of_file(image or Path())
     node = next_node(cluster) if name is None else chosen(cluster, [name])[0]
     return sources.of_node(dist, node.name)

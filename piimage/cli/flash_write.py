@@ -15,6 +15,33 @@ if TYPE_CHECKING:
     from piimage.progress import Progress
 
 
+class _Record:
+    """The state of a cluster, kept true while its cards change; of an image's cards nothing is kept."""
+
+    def __init__(self, jobs: Sequence[Job], cluster: Cluster | None) -> None:
+        self._cluster = cluster
+        self._before: dict[Job, tuple[str, str] | None] = {}
+        if cluster:
+            from piimage.flash.receipt import held_before  # noqa: PLC0415 -- start-up time
+
+            self._before = {job: held_before(job.device.node, cluster) for job in jobs}
+
+    def lost(self, job: Job) -> None:
+        """What the card was, it is no more."""
+        held = self._before.pop(job, None)
+        if self._cluster and held:
+            from piimage.flash.receipt import forget  # noqa: PLC0415 -- start-up time
+
+            forget(self._cluster, held)
+
+    def good(self, job: Job) -> None:
+        """The card is what it was to become; raises `PiimageError` if that cannot be recorded."""
+        if self._cluster:
+            from piimage.flash.receipt import remember  # noqa: PLC0415 -- start-up time
+
+            remember(job, self._cluster)
+
+
 def write(
     jobs: Sequence[Job],
     mode: Mode,
@@ -31,24 +58,21 @@ def write(
     from piimage.cli.flash_shown import shown  # noqa: PLC0415 -- start-up time
     from piimage.errors import InterruptedWriteError, PiimageError  # noqa: PLC0415 -- start-up time
     from piimage.flash.eject import eject  # noqa: PLC0415 -- start-up time
-    from piimage.flash.receipt import forget, held_before, remember  # noqa: PLC0415 -- start-up time
     from piimage.flash.several import failure, write_all  # noqa: PLC0415 -- start-up time
 
-    before = {job: held_before(job.device.node, cluster) for job in jobs} if cluster else {}
+    state = _Record(jobs, cluster)
     try:
         with shown(jobs, progress, json_output=json_output) as screen:
 
             def event(job: Job, event: Event) -> None:
                 # The first one comes when the card is held: from here on it is not what it was.
-                held = before.pop(job, None)
-                if cluster and held:
-                    forget(cluster, held)
+                state.lost(job)
                 screen.event(job, event)
 
             def ended(result: Result) -> None:
-                if cluster and result.outcome:
+                if result.outcome:
                     try:
-                        remember(result.job, cluster)
+                        state.good(result.job)
                     except PiimageError as error:
                         progress.warn(f"the card is good, but is not recorded: {error.message}")
                 screen.ended(result)

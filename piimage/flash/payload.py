@@ -126,12 +126,14 @@ def open_payload(
     image: Path | Image,
     patches: Sequence[Patch] = (),
     *,
+    mapped: Sequence[Range] | None = None,
     also: Sequence[Range] = (),
     full: bool = False,
     identity: str = "",
 ) -> Payload:
     """The payload of an image; `also` are further ranges to write, `full` means every byte.
 
+    `mapped` is what `mapped_ranges` says of the image, where that is known already.
     `identity` goes into the fingerprint: what is known to tell this image from others like it, such as a build's id.
 
     Raises `ImageError` for an image whose table or file systems we cannot read.
@@ -140,7 +142,10 @@ def open_payload(
     for patch in patches:
         if patch.offset < 0 or patch.offset + len(patch.data) > table.size:
             raise ImageError(f"a patch at byte {patch.offset} lies outside `{image.name}`")
-    ranges = [(0, table.size)] if full else _needed(image, table, patches)
+    ranges = [(0, table.size)]
+    if not full:
+        known = mapped_ranges(image, table) if mapped is None else mapped
+        ranges = _needed(image, table, patches, known)
     end = -(-table.size // BLOCK) * BLOCK
     needed = tuple(rounded([*ranges, *also], BLOCK, end))
     return Payload(
@@ -177,9 +182,11 @@ def _head(table: PartitionTable) -> int:
     return max(BLOCK, min(first, _HEAD) // BLOCK * BLOCK)
 
 
-def _needed(image: Path | Image, table: PartitionTable, patches: Sequence[Patch]) -> list[Range]:
+def _needed(
+    image: Path | Image, table: PartitionTable, patches: Sequence[Patch], mapped: Sequence[Range]
+) -> list[Range]:
     """What the image has in use, and what it has in use once the patches are in: a stamp adds files to the FAT."""
-    ranges = mapped_ranges(image, table)
+    ranges = [*mapped]
     ranges += [(patch.offset, len(patch.data)) for patch in patches]
     for partition in table.partitions:
         if patches and partition.filesystem and partition.filesystem.type == "vfat":

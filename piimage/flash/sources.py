@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from piimage.disk.arriving import Arriving
 from piimage.disk.bmap import mapped_ranges
@@ -16,6 +15,7 @@ from piimage.disk.streams import image_format
 from piimage.disk.unframed import Framed, open_framed
 from piimage.errors import ImageError, PiimageError, VerifyError
 from piimage.flash.bmap_file import Bmap, beside
+from piimage.flash.built import artifacts, listed, read_manifest
 from piimage.flash.grown import grown
 from piimage.flash.payload import open_arriving, open_payload
 from piimage.flash.ranges import without
@@ -23,15 +23,15 @@ from piimage.progress import Progress, Quiet
 from piimage.stamping import read_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from piimage.bases.cache import Cache
     from piimage.flash.payload import Payload
+    from piimage.flash.ranges import Range
 
 #: What is unpacked onward.
 _ONWARD = ("xz", "gz", "zst", "zip")
-_FORMATS = ("img", "img.zst", "img.xz", "qcow2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class Sources:
         self._grow = grow
         self._raw: dict[Path, Path] = {}
         self._framed: dict[Path, Framed | None] = {}
+        self._mapped: dict[Path, list[Range]] = {}
         self._arriving: dict[Path, Arriving] = {}
         self._proofs: dict[Path, Callable[[], None]] = {}
         self._hashing = ThreadPoolExecutor(1, "source")
@@ -84,9 +85,9 @@ class Sources:
 
         Raises `PiimageError` if it was not built.
         """
-        manifest = _manifest(directory)
+        manifest = read_manifest(directory)
         known = manifest["nodes"].get(node, {})
-        found = list(_of_node(directory, node, known, manifest["variants"]))
+        found = list(artifacts(directory, node, known, manifest["variants"]))
         if not found:
             raise PiimageError(
                 f"`{directory}` has no build of {node}",
@@ -99,13 +100,19 @@ class Sources:
         if kind == "stamp":
             stamp = read_stamp(files[0])
             variant_image = self._in_frames(files[1]) or files[1]
-            payload = open_payload(variant_image, stamp.patches, full=self._full, identity=identity)
+            payload = open_payload(
+                variant_image,
+                stamp.patches,
+                mapped=self._mapped.get(files[1]),
+                full=self._full,
+                identity=identity,
+            )
             sums = {
                 str(v.get("image")): str(v.get("sha256")) for v in manifest["variants"].values()
             }
             proof = self._proof(files[1], sums.get(str(files[1].relative_to(directory))))
         else:
-            digest = _listed(directory / f"{node}.sha256", files[0].name)
+            digest = listed(directory / f"{node}.sha256", files[0].name)
             payload, proof = self._opened(files[0], digest, identity)
         return Source(title, payload, files, node, build, variant, proof)
 
@@ -118,7 +125,8 @@ class Sources:
         """
         framed = self._in_frames(path)
         if framed is not None:
-            return Source(path.name, open_payload(framed, full=self._full), (path,))
+            payload = open_payload(framed, mapped=self._mapped[path], full=self._full)
+            return Source(path.name, payload, (path,))
         bmap = beside(path)
         if self._can_arrive(path):
             return self._arrives(path, bmap)
@@ -151,7 +159,8 @@ class Sources:
 
             return payload, proof
         raw, right = (framed, self._proof(path, digest)) if framed else self._unpacked(path, digest)
-        return open_payload(raw, full=self._full, identity=identity), right
+        mapped = self._mapped.get(path)
+        return open_payload(raw, mapped=mapped, full=self._full, identity=identity), right
 
     def _can_arrive(self, path: Path) -> bool:
         """Whether the image can be written while it is unpacked: what lies behind its partitions is not known then."""
@@ -186,8 +195,9 @@ class Sources:
     def _in_frames(self, path: Path) -> Framed | None:
         """The image, if this file holds one in frames, opened once for all its cards."""
         if path not in self._framed:
-            framed = open_framed(path) if path.is_file() else None
-            self._framed[path] = framed and _complete(framed)
+            framed = self._framed[path] = open_framed(path) if path.is_file() else None
+            if framed is not None:
+                self._mapped[path] = _complete(framed)
         return self._framed[path]
 
     def _unpacked(self, path: Path, digest: str | None) -> tuple[Path, Callable[[], None]]:
@@ -243,56 +253,13 @@ def _foreign_bmap(bmap: Bmap, path: Path, size: int) -> ImageError:
     )
 
 
-def _complete(framed: Framed) -> Framed:
-    """The image, if its index names all that its file systems have in use; raises `ImageError` if not."""
-    missing = without(mapped_ranges(framed), framed.layout.mapped)
+def _complete(framed: Framed) -> list[Range]:
+    """What the image's file systems have in use; raises `ImageError` if its index does not name all of it."""
+    mapped = mapped_ranges(framed)
+    missing = without(mapped, framed.layout.mapped)
     if missing:
         raise ImageError(
             f"the index of `{framed.name}` leaves out what its file systems have in use, from byte {missing[0][0]} on",
             hint="it was made for another image: unpack it with `zstd -d`, and flash that",
         )
-    return framed
-
-
-def _manifest(directory: Path) -> Mapping[str, Any]:
-    path = directory / "manifest.json"
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise PiimageError(
-            f"nothing was built in `{directory}`", hint="`piimage build --all` builds all nodes"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise PiimageError(f"cannot read `{path}`: {error}") from error
-    if not isinstance(found, dict):
-        raise PiimageError(f"`{path}` is not the manifest of a build")
-    return {"variants": {}, "nodes": {}, **found}
-
-
-def _of_node(
-    directory: Path, node: str, known: Mapping[str, Any], variants: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[Path, ...]]]:
-    """Each kind of artifact of the node that the manifest vouches for and that is there."""
-    stamp = directory / "stamps" / f"{node}.stamp"
-    image = next(
-        (directory / v["image"] for v in variants.values() if v.get("id") == known.get("variant")),
-        None,
-    )
-    if "stamp" in known and image is not None and stamp.is_file() and image.is_file():
-        yield "stamp", (stamp, image)
-    for kind in _FORMATS:
-        path = directory / f"{node}.{kind}"
-        if kind in known and path.is_file():
-            yield kind, (path,)
-
-
-def _listed(checksums: Path, name: str) -> str | None:
-    """The sha256 of `name` in a file as `sha256sum` writes it."""
-    try:
-        lines = checksums.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise PiimageError(
-            f"`{checksums}` is not there: the build of `{name}` did not end",
-            hint="build it again",
-        ) from error
-    return next((line.split()[0] for line in lines if line.split()[1:] == [name]), None)
+    return mapped
