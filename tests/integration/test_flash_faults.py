@@ -100,14 +100,36 @@ def test_trouble_that_passes_is_told_and_harms_nothing(card, cluster, write):
     assert_is_node3(card, cluster)
 
 
-def test_the_card_cannot_be_read_back(card, cluster, write):
-    card.faults(fail=[["read", ROOT + 4096, ROOT + 4607, -1, 1]])
+@pytest.mark.parametrize(
+    "fault",
+    [(ROOT + 4096, 1, "partition 2, ext4 rootfs"), (0, 2, "before the first partition")],
+)
+def test_the_card_cannot_be_read_back(card, write, fault):
+    """The first block is written twice: when it is zeroed, and with the partition table, which goes again."""
+    at, after, where = fault
+    card.faults(fail=[["read", at, at + 511, -1, after]])
 
     code, events, said = write()
 
     assert code == 4, said
-    assert "partition 2, ext4 rootfs" in events[-1]["message"]
+    assert where in events[-1]["message"]
     assert is_plainly_empty(card)
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_the_card_cannot_keep_what_it_took(card, cluster, write, writes):
+    """A flush fails, in the body and after the partition table."""
+    place = {1: ROOT + 1024, 2: 0}[writes]
+    card.faults(fail=[["flush", place, place, -1, writes]])
+
+    code, events, said = write()
+
+    assert code == 7, said
+    assert "did not take what was written" in events[-1]["message"]
+    assert is_plainly_empty(card)
+    card.faults()
+    assert write("--resume")[0] == 0
+    assert_is_node3(card, cluster)
 
 
 @pytest.mark.parametrize("kind", ["read", "write"])

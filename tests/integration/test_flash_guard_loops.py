@@ -91,6 +91,15 @@ def test_a_free_device_is_held_written_read_back_and_nobody_elses(loop):
     os.close(os.open(loop, os.O_RDONLY | os.O_EXCL))
 
 
+def test_room_to_the_sector(tmp_path):
+    for size, refused in ((32 * MIB, []), (32 * MIB - 512, ["too-small"])):
+        path = tmp_path / f"{size}.img"
+        with path.open("wb") as file:
+            file.truncate(size)
+        with attached(path) as card:
+            assert names(card, image_size=32 * MIB) == refused
+
+
 def _write_and_read_back(ours):
     data = b"piimage!" * 512
     assert os.pwrite(ours.fd, data, 8 * MIB) == len(data)
