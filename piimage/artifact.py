@@ -23,7 +23,6 @@ from piimage.disk.atomic import (
     write_errors,
 )
 from piimage.disk.bmap import bmap_document, mapped_ranges
-from piimage.disk.framing import pack
 from piimage.disk.slots import Patch, apply_patches
 from piimage.disk.sparse import allocated_bytes, copy_sparse, hash_file
 from piimage.errors import ToolFailedError
@@ -138,6 +137,8 @@ def _encode(
     """Write `raw` in another format to `target`."""
     with progress.step(f"compressing to {fmt}") as task:
         if fmt == "img.zst":
+            from piimage.disk.framing import pack  # noqa: PLC0415 -- start-up time
+
             pack(raw, target, mapped_ranges(raw, table), task)
             return
         try:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from piimage.artifact import FORMATS
 from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-_FORMATS = ("img", "img.zst", "img.xz", "qcow2")
 
 
 def read_manifest(directory: Path) -> Mapping[str, Any]:
@@ -41,7 +40,7 @@ def artifacts(
     )
     if "stamp" in known and image is not None and stamp.is_file() and image.is_file():
         yield "stamp", (stamp, image)
-    for kind in _FORMATS:
+    for kind in FORMATS:
         path = directory / f"{node}.{kind}"
         if kind in known and path.is_file():
             yield kind, (path,)
