@@ -24,10 +24,11 @@ _PLACE = "#STEPS\n"
 _EMPTY = 'set -eu\naudit=$(dpkg --audit)\n[ -z "$audit" ] || { echo "$audit"; exit 1; }\n'
 
 
-def script(layer: Layer, *, architecture: str, preseed: Sequence[str] = ()) -> bytes:
+def script(layer: Layer, *, architecture: str, when: int = 0, preseed: Sequence[str] = ()) -> bytes:
     """POSIX sh that installs `layer` into a guest of `architecture`, for `Job.script`.
 
-    `preseed` are lines of debconf-set-selections(1).
+    `when` is the time, in seconds since the epoch, that programs note which can be told one. `preseed` are lines of
+    debconf-set-selections(1).
     """
     if not layer.steps:
         return _EMPTY.encode()
@@ -40,7 +41,7 @@ def script(layer: Layer, *, architecture: str, preseed: Sequence[str] = ()) -> b
     for step in layer.steps:
         body += _step(step, by_name)
     body += _marks((p for p in layer.packages if p.automatic), architecture)
-    return (head + "\n".join(body) + "\n" + tail).encode()
+    return (f"when={when}\n" + head + "\n".join(body) + "\n" + tail).encode()
 
 
 def _preseed(lines: Sequence[str]) -> list[str]:

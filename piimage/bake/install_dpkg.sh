@@ -19,10 +19,11 @@ initramfs_as_it_was() {
 }
 
 run_dpkg() {
-	dpkg --force-unsafe-io --force-confdef --force-confold --auto-deconfigure --log=/run/piimage/dpkg.log "$@"
+	PATH=$stable:$PATH dpkg --force-unsafe-io --force-confdef --force-confold --auto-deconfigure --log=/run/piimage/dpkg.log "$@"
 }
 
 keep
+told_the_time "$when"
 initramfs_for_any
 # No service starts: invoke-rc.d(8) and deb-systemd-invoke(1p) ask this program.
 rm -f /usr/sbin/policy-rc.d
@@ -39,3 +40,4 @@ audit=$(dpkg --audit)
 say leaving nothing behind
 initramfs_as_it_was
 put_back
+times_told "$when"

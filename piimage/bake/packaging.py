@@ -47,7 +47,9 @@ def script(layer: Layer, facts: Facts, preseed: Sequence[str] = ()) -> bytes:
         return rpm_script.script(layer)
     names = {package.name.partition(":")[0] for package in layer.packages}
     answers = [line for line in preseed if line.split()[0] in names]
-    return dpkg_script.script(layer, architecture=facts.architecture, preseed=answers)
+    return dpkg_script.script(
+        layer, architecture=facts.architecture, when=facts.made or 0, preseed=answers
+    )
 
 
 def is_dpkg(facts: Facts) -> bool:

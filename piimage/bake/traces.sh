@@ -5,17 +5,45 @@ kept=/run/piimage/kept
 mkdir -p "$kept"
 say() { echo "piimage: $*"; }
 
-# As it was: a machine's identity is made at its first boot and not here, logs are of what happens on the machine.
+# As it was: a machine's identity is made at its first boot and not here, logs are of what happens on the machine, and
+# ldconfig's notes are of inode numbers and times (it makes them anew when it next runs).
 files='/etc/machine-id /etc/resolv.conf /etc/hostname /etc/mailname /etc/.pwd.lock /usr/sbin/policy-rc.d
 	/etc/ssh/ssh_host_ecdsa_key /etc/ssh/ssh_host_ecdsa_key.pub /etc/ssh/ssh_host_ed25519_key
 	/etc/ssh/ssh_host_ed25519_key.pub /etc/ssh/ssh_host_rsa_key /etc/ssh/ssh_host_rsa_key.pub
-	/var/lib/dbus/machine-id /var/lib/systemd/random-seed
+	/var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/cache/ldconfig/aux-cache
 	/var/log/alternatives.log /var/log/dpkg.log /var/log/fontconfig.log'
-directories='/etc /etc/ssh /usr/sbin /var/lib/dbus /var/lib/systemd /var/log /var/tmp'
+directories='/etc /etc/ssh /usr/sbin /var/cache/ldconfig /var/lib/dbus /var/lib/systemd /var/log /var/tmp'
 there() { [ -e "$1" ] || [ -L "$1" ]; }
 name() { echo "$kept/$(echo "$1" | tr / %)"; }
 
+# Programs that note the day or the time, and can be told which: initramfs-tools(7), useradd(8), systemd-sysusers(8). Not
+# told to all: byte code of Python would then be held against its source at every start (py_compile).
+stable=/run/piimage/stable
+told_the_time() {
+	mkdir -p "$stable"
+	for program in adduser addgroup update-initramfs useradd usermod systemd-sysusers; do
+		# Scripts ask whether there is one.
+		command -v "$program" >/dev/null || continue
+		cat >"$stable/$program" <<-END
+			#!/bin/sh
+			PATH=\${PATH#$stable:}
+			SOURCE_DATE_EPOCH=$1
+			export PATH SOURCE_DATE_EPOCH
+			exec $program "\$@"
+		END
+		chmod 755 "$stable/$program"
+	done
+}
+
+# What was written here is of the time that was given, not of the moment: two bakes differ in nothing. What packages
+# bring has times of its own, before this.
+times_told() {
+	find / -xdev \( -path /dev -o -path /proc -o -path /run -o -path /sys -o -path /tmp \) -prune -o \
+		-newer "$kept/began" -print0 | xargs -0r touch -h -d "@$1"
+}
+
 keep() {
+	: >"$kept/began"
 	for directory in $directories; do
 		[ -d "$directory" ] || continue
 		ls -A "$directory" >"$(name "$directory").names"

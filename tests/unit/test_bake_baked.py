@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
 from pathlib import Path
 
 import phony_facts
@@ -60,3 +62,33 @@ def kept(tmp_path):
 def test_one_of_another_script_is_not_found(kept):
     assert baked.find(BASE, LAYER, b"a", kept) is not None
     assert baked.find(BASE, LAYER, b"b", kept) is None
+
+
+def test_programs_that_note_the_day_are_told_which_and_no_others(tmp_path):
+    """What is around dpkg in the script, run here: useradd is there, update-initramfs is not."""
+    script = packaging.script(LAYER, dataclasses.replace(FACTS, made=1234567890)).decode()
+    functions, _, _ = script.partition("\nkeep\n")
+    says = '#!/bin/sh\necho "$0 $SOURCE_DATE_EPOCH $*"\n'
+    for name in ("dpkg", "useradd"):
+        (tmp_path / name).write_text(says)
+        (tmp_path / name).chmod(0o755)
+    body = (
+        f"{functions}\n"
+        'told_the_time "$when"\n'
+        'run_dpkg --unpack "a b"\n'
+        'PATH=$stable:$PATH useradd "a b"\n'
+        "PATH=$stable:$PATH command -v update-initramfs || echo none\n"
+    ).replace("/run/piimage", str(tmp_path / "run"))
+
+    said = subprocess.run(
+        ["sh", "-c", body], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    ).stdout.splitlines()  # fmt: skip
+
+    assert said[0].startswith(f"{tmp_path}/dpkg  --force-unsafe-io ")
+    assert said[1:] == [f"{tmp_path}/useradd 1234567890 a b", "none"]
+
+
+def test_what_is_told_is_part_of_the_id():
+    scripts = [packaging.script(LAYER, dataclasses.replace(FACTS, made=made)) for made in (1, 2)]
+
+    assert baked.identity(BASE, LAYER, scripts[0]) != baked.identity(BASE, LAYER, scripts[1])
