@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from deb_repository import SOURCES, Repository
+from ext4_records import records
 
 from piimage.bake import baked, choice, engines, packaging
 from piimage.bake.lock import Layer
@@ -85,6 +86,14 @@ memory head -c 1 /proc/kcore | grep -q .
 namespace unshare --mount true
 rename hostname evil
 """
+#: What notes the day, the time, or where things lie.
+OF_THE_DAY = """
+useradd --system lab-day
+ldconfig
+mkdir -p /opt/lab/new
+echo made >/opt/lab/new/file
+ln -s file /opt/lab/new/link
+"""
 OF_A_MACHINE = (
     "/etc/machine-id", "/etc/resolv.conf", "/etc/hostname", "/usr/sbin/policy-rc.d", "/var/lib/apt/extended_states",
     "/etc/ssh/ssh_host_rsa_key", "/etc/ssh/ssh_host_ecdsa_key", "/etc/ssh/ssh_host_ed25519_key",
@@ -108,6 +117,7 @@ def repository(tmp_path_factory):
     made.add("lab-slow", postinst=f"echo 'Setting up a nap'\nsleep {NAP}")
     made.add("lab-big", postinst="dd if=/dev/urandom of=/var/tmp/big bs=1M count=300")
     made.add("lab-bent")
+    made.add("lab-day", postinst=OF_THE_DAY)
     made.index()
     return made
 
@@ -315,6 +325,27 @@ def test_a_bake_of_nothing_changes_nothing(lab, name):
     assert count == sb.inodes
     assert ext4.list_tree(made.path, start, ["/"]) == ext4.list_tree(base.path, start, ["/"])
     no_trace_of(lab)
+
+
+def test_two_bakes_of_one_lock_hold_the_same(lab, tmp_path):
+    """Name by name: content, mode, owner, attributes, hard links, and times, also of what scripts have written."""
+    source = lab.source("lab-day")
+    first = lab.bake(source=source)
+    first.path.parent.rename(tmp_path / "first")
+    time.sleep(1)
+
+    again = lab.bake(source=source)
+
+    start = root_of(again)
+    one, other = records(tmp_path / "first" / "image.img", start), records(again.path, start)
+    assert {p: (one.get(p), r) for p, r in other.items() if one.get(p) != r} == {}
+    assert one.keys() == other.keys()
+    assert again.facts == first.facts
+    made = lab.store.base("lab").facts.made
+    assert {other[f"/opt/lab/new{name}"].mtime for name in ("", "/file", "/link")} == {made}
+    texts, _ = files_of(again, "/etc/shadow")
+    (line,) = (line for line in texts["/etc/shadow"].splitlines() if line.startswith("lab-day:"))
+    assert line.split(":")[2] == str(made // 86400)
 
 
 def test_the_heads_layer_lies_on_the_workers_and_another_cluster_bakes_nothing(lab):
