@@ -31,10 +31,16 @@ _HOSTS = {
 }
 
 _PACKAGES = (
-    "bash", "bzip2", "coreutils", "cpio", "dash", "debianutils", "diffutils", "dpkg", "dracut-install", "findutils",
-    "grep", "gzip", "kmod", "mawk", "openssl", "perl-base", "python3-minimal", "sed", "tar", "util-linux",
-    "xz-utils", "zstd",
+    "bash", "bzip2", "coreutils", "cpio", "dash", "debianutils", "diffutils", "dpkg", "findutils", "grep", "gzip",
+    "kmod", "mawk", "openssl", "perl-base", "python3-minimal", "sed", "tar", "util-linux", "xz-utils", "zstd",
 )  # fmt: skip
+#: What not every release has: dracut-install is a package of its own from Debian 13 on.
+_WHERE_PRESENT = ("dracut-install",)
+#: Before Debian 13 packages still have files in /bin and /lib; of these trees only /usr is used.
+_MERGED = (
+    'cd "$1" && mkdir -p usr/bin usr/sbin usr/lib usr/lib64 && '
+    "for name in bin sbin lib lib64; do ln -s usr/$name $name; done"
+)
 
 #: PATH inside the tree while packages are installed.
 TREE_PATH = "/.native/tools:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -78,7 +84,8 @@ def native_tools(
     if known is None:
         return None
     architecture, triplet, loader = known
-    text = "\n".join([suite, architecture, *_PACKAGES, *sources, *map(str, namespace)])
+    packages = sorted((*_PACKAGES, *_WHERE_PRESENT))
+    text = "\n".join([suite, architecture, *packages, *sources, *map(str, namespace)])
     name = f"{suite}-{architecture}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     target = cache.directory("native") / name
     if not target.is_dir():
@@ -90,7 +97,10 @@ def native_tools(
                 [
                     *namespace, "mmdebstrap", "--mode=root", "--variant=extract", f"--architectures={architecture}",
                     '--aptopt=APT::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/*",
-                    f"--include={','.join(_PACKAGES)}", suite, str(scratch / "tools"), *sources,
+                    f"--setup-hook={_MERGED}", f"--include={','.join(_PACKAGES)}",
+                    # a pattern (apt-patterns(7)) may match nothing
+                    *(f"--include=?exact-name({name})" for name in _WHERE_PRESENT),
+                    suite, str(scratch / "tools"), *sources,
                 ],
                 env={}, log=scratch / "log", task=task,
             )  # fmt: skip

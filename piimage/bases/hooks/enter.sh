@@ -10,6 +10,7 @@ ln -s "/.native/usr/lib/$NATIVE_TRIPLET" "$root/usr/lib/$NATIVE_TRIPLET"
 ln -s "/.native/usr/lib/$NATIVE_TRIPLET/$NATIVE_LOADER" "$root/usr/lib64/$NATIVE_LOADER"
 mkdir "$root/.native/tools"
 for file in "$root"/.native/usr/bin/* "$root"/.native/usr/sbin/* "$root"/.native/usr/lib/dracut/*; do
+	[ -f "$file" ] || continue # a release without dracut-install
 	name=${file##*/}
 	case $name in
 	# What answers for the architecture, keeps dpkg's data base or enters the tree stays the guest's own.
