@@ -12,14 +12,14 @@ from fixtures import raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
 
-from piimage import stamping
+from piimage import resolve, stamping
 from piimage.cluster import Mpi, SecretRef, Share, Sudo
 from piimage.components import cloudinit, slots, stand_ins, users
 from piimage.delta import Absent, File, Symlink
 from piimage.distros.firmware_config import cmdline_path
 from piimage.distros.packages import real_names
 from piimage.distros.system import recognise
-from piimage.errors import UnsupportedError
+from piimage.errors import ConfigError, UnsupportedError
 from piimage.plan import plan, recipe
 
 CARDS = {
@@ -387,6 +387,45 @@ def test_a_relative_gets_a_whole_plan():
     planned = plan.plan_variant(cluster(), phony.HEAD, facts)
 
     assert "/etc/NetworkManager/system-connections/piimage-wired.nmconnection" in planned.slots
+
+
+MIXED = """\
+version: 1
+name: mixed
+base: {head}
+users: [{{name: ada, uid: 1000, rename_from: auto}}]
+network: {{wired: {{subnet: 10.7.0.0/24}}}}
+mpi: {{flavour: openmpi}}
+roles: {{worker: {{base: {worker}}}}}
+nodes: {{count: 3}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "worker", "refused"),
+    [
+        ("trixie", "debian-13", ""),
+        ("debian-13", "trixie", ""),
+        ("trixie", "bookworm", "arm64 bookworm"),
+        ("trixie", "noble", "arm64 noble"),
+        ("noble", "resolute", "arm64 resolute"),
+        ("jammy", "trixie", "arm64 trixie"),
+    ],
+)
+def test_vendors_mix_in_a_cluster_when_their_releases_have_one_mpi(head, worker, refused, tmp_path):
+    """`validate` says so as soon as both bases are here."""
+    path = tmp_path / "cluster.yaml"
+    path.write_text(MIXED.format(head=head, worker=worker))
+    known = {**FACTS, "debian-13": phony.debian()}
+
+    if not refused:
+        assert resolve.load(path, env={}, facts=known.get).diagnostics == []
+        return
+    with pytest.raises(ConfigError) as caught:
+        resolve.load(path, env={}, facts=known.get)
+    (finding,) = caught.value.diagnostics
+    assert finding.code == "mixed-mpi"
+    assert refused in finding.message
 
 
 @pytest.mark.parametrize("name", CARDS)
