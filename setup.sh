@@ -23,7 +23,7 @@ quietly() { # WHO HINT COMMAND...: what it says is shown only if it fails
 packages=(python3 python3-venv python3-guestfs mmdebstrap arch-test qemu-user-static qemu-system-arm qemu-utils
 	ipxe-qemu mtools dosfstools e2fsprogs fdisk fuse2fs kmod uidmap openssh-client xz-utils zstd ca-certificates gpg gpgv)
 # What the tests hold our output against: the tools that will read it.
-test_packages=(bmap-tools sudo systemd netplan.io guestfs-tools tmux openmpi-bin libopenmpi-dev gcc libc6-dev
+test_packages=(bmap-tools sudo systemd netplan.io selinux-utils guestfs-tools tmux openmpi-bin libopenmpi-dev gcc libc6-dev
 	python3-libgpiod python3-gi gir1.2-nm-1.0 shellcheck rpm python3-dnf createrepo-c
 	ansible-core clustershell pssh librsvg2-bin mandoc nbdkit nbdkit-plugin-python libnbd-bin fuse3)
 [ "${1:-}" != tests ] || packages+=("${test_packages[@]}")

@@ -97,7 +97,9 @@ def _send(
                 tar.addfile(info, io.BytesIO(content))
         archive.flush()
         # SELinux labels travel as extended attributes; FAT has neither.
-        appliance.call("tar_in", archive.name, mountpoint, xattrs=mountpoint == "/")
+        filesystem = facts.table.partition(facts.mounts[mountpoint]).filesystem
+        labels = filesystem is not None and filesystem.type != "vfat"
+        appliance.call("tar_in", archive.name, mountpoint, xattrs=labels)
 
 
 def _home(path: str, facts: Facts) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from piimage.disk import fat
 from piimage.disk.atomic import write_bytes
 from piimage.disk.slots import Patch, fill
-from piimage.distros.firmware_config import cmdline_path
+from piimage.distros.boot_loader import command_line
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def own_disk_id(cluster: Cluster, node: str, facts: Facts) -> bytes | None:
 
 def _names_partuuid(facts: Facts) -> bool:
     """Whether the base finds its partitions by PARTUUID: then first boot renews the signature, not we."""
-    return "PARTUUID=" in facts.text("/etc/fstab") + facts.text(cmdline_path(facts))
+    return "PARTUUID=" in facts.text("/etc/fstab") + command_line(facts)
 
 
 def write_stamp(path: Path, made: NodeStamp) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage.apply import APPLY_VERSION, apply, settle
+from piimage.bases import apart
 from piimage.bases.cache import check_name
 from piimage.bases.known import ELSEWHERE
 from piimage.delta import Delta, File
@@ -126,6 +127,8 @@ def _keep(  # noqa: PLR0917 -- each is of a type of its own
         root = base.facts.table.partition(base.facts.mounts["/"])
         with progress.step("checking the root file system and finding the slots"):
             ext4.check(image, root.start)
+            for number in _apart(base).values():
+                ext4.check(image, base.facts.table.partition(number).start)
             sizes = {path: slot.size for path, slot in plan.slots.items()}
             slots = locate(image, root.start, sizes)
         _count(base, draft, progress)
@@ -148,8 +151,13 @@ def _count(base: Base, home: Path, progress: Progress) -> None:
             root=facts.mounts["/"],
             firmware=facts.mounts[facts.firmware],
             place=facts.firmware,
+            apart=_apart(base),
         )
         write_bytes(home / CENSUS, found.encode())
+
+
+def _apart(base: Base) -> dict[str, int]:
+    return apart.places(base.facts.mounts, base.facts.firmware, base.facts.table)
 
 
 def _content(delta: Delta) -> int:

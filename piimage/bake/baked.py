@@ -18,7 +18,9 @@ from piimage.bake.engine import Job
 from piimage.bases.facts_reader import read_facts
 from piimage.bases.record import Base, Origin
 from piimage.disk.atomic import sync, write_bytes
+from piimage.disk.ext4_labels import fill_in
 from piimage.disk.ext4_times import restore_access_times
+from piimage.distros.file_contexts import contexts
 from piimage.errors import PiimageError
 from piimage.facts import Facts
 
@@ -120,6 +122,10 @@ def _bake(  # noqa: PLR0917 -- each is of a type of its own
         engine.run(job, progress)
     except PiimageError as error:
         raise failures.explained(error, log, cache) from error
+    labels = contexts(facts)
+    if labels is not None:  # nothing labels files where the script runs (see `rpm_script`)
+        with progress.step("labelling what the packages brought"):
+            fill_in(image, root.start, labels.label)
     restore_access_times(image, base.path, root.start)
     key = identity(base, layer, script)
     facts = read_facts(image, image_id=key, progress=progress)

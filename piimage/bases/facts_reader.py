@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from piimage.bases import rpm_database
+from piimage.bases import apart, rpm_database
 from piimage.bases.guest_text import Packages, dpkg_status, os_release
 from piimage.bases.inventory import (
     LOCALE_ARCHIVE,
@@ -29,6 +29,7 @@ from piimage.bases.layout import (
     find_firmware,
     find_root,
     firmware_mount,
+    mount_lines,
     resolve_mounts,
 )
 from piimage.bases.network_stack import network_stack
@@ -44,7 +45,7 @@ from piimage.progress import Progress, Quiet
 from piimage.report import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from piimage.disk.ext4 import Ext4
@@ -103,6 +104,11 @@ def read_facts(image: Path, *, image_id: str, progress: Progress | None = None) 
 
         boot = _firmware_files(list_tree(image, firmware.start), contents)
         facts = _facts(image_id, table, root, firmware, tree, boot)
+        beside = apart.places(facts.mounts, facts.firmware, table)
+        if beside:
+            files = apart.files(image, table, beside)
+            own = {p: f for p, f in facts.files.items() if f"{p}/".startswith(f"{facts.firmware}/")}
+            facts = replace(facts, files={**_visible(facts.files, beside), **files, **own})
         recognise(facts)
         return facts
 
@@ -116,10 +122,10 @@ def _facts(  # noqa: PLR0917 -- each is of a type of its own, but for the two pa
     boot: Mapping[str, FileFact],
 ) -> Facts:
     """Facts from what was read; `boot` are the files of the firmware's partition by their paths there."""
-    text = tree.text("/etc/fstab")
-    mounts = resolve_mounts(text, table, root)
-    place = firmware_mount(mounts, firmware, text)
     units = read_units(tree.listing, tree.contents)
+    lines = mount_lines(tree.text("/etc/fstab"), tree.listing, tree.contents)
+    mounts = resolve_mounts(lines, table, root)
+    place = firmware_mount(mounts, firmware, lines)
     return Facts(
         image_id=image_id,
         os=_os_release(tree),
@@ -127,7 +133,7 @@ def _facts(  # noqa: PLR0917 -- each is of a type of its own, but for the two pa
         table=table,
         mounts=mounts,
         firmware=place,
-        files=_visible(tree.files, place) | {place + path: fact for path, fact in boot.items()},
+        files=_visible(tree.files, [place]) | {place + path: fact for path, fact in boot.items()},
         units=units,
         packages=tree.packages.versions,
         network_stack=network_stack(units, tree.packages.versions, tree.files),
@@ -207,9 +213,10 @@ def _os_release(tree: _Tree) -> OsRelease:
     raise UnsupportedError(f"/etc/os-release names no `ID`; it begins with {shown(first)}")
 
 
-def _visible(files: Mapping[str, FileFact], place: str) -> dict[str, FileFact]:
-    """The files of the root without what the firmware's partition hides when it is mounted at `place`."""
-    return {path: fact for path, fact in files.items() if not path.startswith(f"{place}/")}
+def _visible(files: Mapping[str, FileFact], places: Iterable[str]) -> dict[str, FileFact]:
+    """The files without what is hidden when something is mounted at `places`."""
+    below = tuple(f"{place}/" for place in places)
+    return {path: fact for path, fact in files.items() if not path.startswith(below)}
 
 
 def _firmware_files(

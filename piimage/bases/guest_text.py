@@ -74,6 +74,16 @@ def fstab(text: str) -> list[FstabLine]:
     return found
 
 
+def mount_unit(text: str) -> FstabLine | None:
+    """What a systemd.mount(5) unit mounts, or None for a unit that does not say what and where."""
+    parts = (line.partition("=") for line in text.splitlines())
+    fields = {key.strip(): value.strip() for key, sign, value in parts if sign}
+    what, where = fields.get("What", ""), fields.get("Where", "")
+    if not what or not where.startswith("/"):
+        return None
+    return FstabLine(what, where.rstrip("/") or "/", fields.get("Type", "auto"))
+
+
 def dpkg_status(text: str) -> Packages:
     """What /var/lib/dpkg/status says is installed; of two architectures the first one counts."""
     versions: dict[str, str] = {}

@@ -10,17 +10,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from piimage.bases.guest_text import fstab
+from piimage.bases.guest_text import fstab, mount_unit
+from piimage.bases.units import ADMIN, read_units
 from piimage.disk.ext4 import open_ext4
 from piimage.disk.fat import open_fat
 from piimage.errors import ImageError, UnsupportedError
 from piimage.report import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from piimage.facts import Partition, PartitionTable
+    from piimage.bases.guest_text import FstabLine
+    from piimage.facts import FileFact, Partition, PartitionTable
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _EXT = ("ext2", "ext3", "ext4")
@@ -51,10 +53,46 @@ def find_root(image: Path, table: PartitionTable) -> Partition:
         raise UnsupportedError(
             f"partitions {numbers} all hold an operating system, one is wanted; saw: {seen(table)}"
         )
+    if _has_ostree(image, table):
+        raise UnsupportedError(
+            "the image is of an ostree system such as Fedora IoT, whose files are not changed in place",
+            hint="such a system is configured by Ignition at its first boot; Fedora Minimal can be used",
+        )
     raise UnsupportedError(
         f"no partition holds /etc/os-release in an ext4 file system; saw: {seen(table)}",
-        hint="images of Debian, Raspberry Pi OS and Ubuntu for the Raspberry Pi can be used",
+        hint="images of Debian, Raspberry Pi OS, Ubuntu and Fedora Minimal for the Raspberry Pi can be used",
     )
+
+
+def _has_ostree(image: Path, table: PartitionTable) -> bool:
+    """Whether a partition has no /etc of its own but deployments (Fedora IoT, /ostree/deploy)."""
+    for partition in table.partitions:
+        if partition.filesystem is not None and partition.filesystem.type in _EXT:
+            with open_ext4(image, partition.start) as ext4:
+                if ext4.list_tree(["/ostree/deploy"], 0):
+                    return True
+    return False
+
+
+def mount_lines(
+    text: str, listing: Mapping[str, FileFact], contents: Mapping[str, bytes]
+) -> list[FstabLine]:
+    """What is mounted at boot: by fstab, and by enabled units of the image's own (Fedora from 43 on, without fstab).
+
+    `listing` has at least what lies below /etc/systemd/system, `contents` the files `*.mount` there. A place that
+    fstab has as well counts once, as fstab has it.
+    """
+    own = {path: fact for path, fact in listing.items() if path.startswith(f"{ADMIN}/")}
+    found = {}
+    for name, unit in read_units(own, contents).items():
+        if name.endswith(".mount") and unit.enabled:
+            line = mount_unit(contents.get(unit.path, b"").decode(errors="surrogateescape"))
+            if line is not None:
+                found[line.target] = line
+    listed = fstab(text)
+    return [
+        line for place, line in found.items() if place not in {x.target for x in listed}
+    ] + listed
 
 
 def find_firmware(image: Path, table: PartitionTable) -> Partition:
@@ -73,14 +111,16 @@ def find_firmware(image: Path, table: PartitionTable) -> Partition:
     )
 
 
-def resolve_mounts(text: str, table: PartitionTable, root: Partition) -> dict[str, int]:
-    """Read fstab as `{mount point: partition number}`, without what lies elsewhere (tmpfs, NFS).
+def resolve_mounts(
+    lines: Iterable[FstabLine], table: PartitionTable, root: Partition
+) -> dict[str, int]:
+    """What is mounted as `{mount point: partition number}`, without what lies elsewhere (tmpfs, NFS).
 
-    `/` is always there. Raises `UnsupportedError` when fstab contradicts `root`, or when a part of
+    `/` is always there. Raises `UnsupportedError` when the lines contradict `root`, or when a part of
     the system lies on a partition of its own.
     """
     found: dict[str, int] = {}
-    for line in fstab(text):
+    for line in lines:
         partition = partition_of(line.spec, table)
         if partition is not None:
             found[line.target] = partition.number
@@ -96,12 +136,14 @@ def resolve_mounts(text: str, table: PartitionTable, root: Partition) -> dict[st
     return found
 
 
-def firmware_mount(mounts: Mapping[str, int], firmware: Partition, text: str) -> str:
+def firmware_mount(
+    mounts: Mapping[str, int], firmware: Partition, listed: Iterable[FstabLine]
+) -> str:
     """Where the firmware's partition is mounted; raises `ImageError` that quotes fstab if not."""
     for place, number in mounts.items():
         if number == firmware.number and place.startswith("/boot"):
             return place
-    lines = [f"{line.spec} {line.target}" for line in fstab(text)]
+    lines = [f"{line.spec} {line.target}" for line in listed]
     raise ImageError(
         f"fstab does not mount the firmware's partition {firmware.number} below `/boot`; "
         f"it says: {', '.join(shown(line) for line in lines[:6]) or 'nothing'}"

@@ -1,4 +1,4 @@
-"""What a card boots: kernel, initrd, device trees and command line, as its config.txt names them.
+"""What a card boots: kernel, initrd, device trees and command line, as its config.txt or its boot loader names them.
 
 `layout` is pure; `read_card` and `extract` read the FAT without an appliance, a stamp's patches as if written.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from piimage.bases.layout import find_root
+from piimage.boot import entries
 from piimage.disk import ext4, fat
 from piimage.disk.table import read_table
 from piimage.errors import ImageError
@@ -30,12 +32,16 @@ _MACHINE_ID = "/etc/machine-id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Names on the firmware partition, from its root; `initrd` is None where there is none."""
+    """Names on the firmware partition, from its root; `initrd` is None where there is none.
+
+    With `entries_start` kernel, initrd and command line are on the ext4 file system at that byte.
+    """
 
     kernel: str
     initrd: str | None
     cmdline: str
     dtbs: tuple[str, ...]
+    entries_start: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +84,12 @@ def layout(config: str, names: Iterable[str]) -> Layout:
         kernel=kernel,
         initrd=found,
         cmdline=_prefixed(files, prefix, settings.get("cmdline", "cmdline.txt")),
-        dtbs=tuple(
-            sorted(
-                name for name in files if name.endswith(".dtb") and "/overlays/" not in f"/{name}"
-            )
-        ),
+        dtbs=_dtbs(files),
     )
+
+
+def _dtbs(files: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(n for n in files if n.endswith(".dtb") and "/overlays/" not in f"/{n}"))
 
 
 def _prefixed(files: dict[str, str], prefix: str, name: str) -> str:
@@ -115,11 +121,23 @@ def read_card(disk: Disk) -> Card:
         raise ImageError(f"`{image.name}` has no firmware partition")
     root = next((p for p in parts if p.number > firmware.number), None)
     names = list(fat.list_tree(image, firmware.start, patches=patches))
-    texts = fat.read_files(image, firmware.start, [_CONFIG], patches=patches)
-    place = layout(texts.get(_CONFIG, b"").decode(errors="replace"), names)
-    found = fat.read_files(image, firmware.start, [place.cmdline], patches=patches)
-    content = found.get(place.cmdline, b"")
-    cmdline = content.decode(errors="surrogateescape").strip().partition("\n")[0].strip()
+    entry = entries.newest(image, parts)
+    if entry is not None:
+        root = find_root(image, table)
+        place = Layout(
+            kernel=entry.kernel,
+            initrd=entry.initrd,
+            cmdline=entry.path,
+            dtbs=_dtbs(name.strip("/") for name in names),
+            entries_start=entry.start,
+        )
+        cmdline = entry.cmdline
+    else:
+        texts = fat.read_files(image, firmware.start, [_CONFIG], patches=patches)
+        place = layout(texts.get(_CONFIG, b"").decode(errors="replace"), names)
+        found = fat.read_files(image, firmware.start, [place.cmdline], patches=patches)
+        content = found.get(place.cmdline, b"")
+        cmdline = content.decode(errors="surrogateescape").strip().partition("\n")[0].strip()
     if not cmdline:
         raise ImageError(f"the firmware partition of `{image.name}` has no kernel command line")
     is_ext4 = root is not None and root.filesystem is not None and root.filesystem.type == "ext4"
@@ -154,11 +172,16 @@ def device_tree(names: Iterable[str], patterns: Iterable[str]) -> str:
 
 
 def extract(card: Card, name: str, directory: Path) -> Path:
-    """Copy a file of the firmware partition into `directory`; returns the copy."""
+    """Copy a file of the firmware partition, or of the boot loader's, into `directory`; returns the copy."""
     image, start, patches = card.disk.image, card.firmware_start, card.disk.patches
-    content = fat.read_files(image, start, [name], limit=_LIMIT, patches=patches).get(name)
+    place, apart = "firmware", card.layout.entries_start
+    if apart is not None and name in (card.layout.kernel, card.layout.initrd):
+        place = "boot"
+        content = ext4.read_files(image, apart, [name], limit=_LIMIT).get(name)
+    else:
+        content = fat.read_files(image, start, [name], limit=_LIMIT, patches=patches).get(name)
     if content is None:
-        raise ImageError(f"the firmware partition of `{image.name}` has no file `{name}`")
+        raise ImageError(f"the {place} partition of `{image.name}` has no file `{name}`")
     target = directory / PurePosixPath(name).name
-    target.write_bytes(content)
+    target.write_bytes(entries.unpacked(content) if name == card.layout.kernel else content)
     return target

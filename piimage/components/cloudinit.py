@@ -12,7 +12,7 @@ from piimage.components import slots
 from piimage.components.contribution import Check, Contribution
 from piimage.components.emit import cloud_config, yaml_text
 from piimage.delta import Absent, Delta, Directory, File, Slot
-from piimage.distros.firmware_config import cmdline_path
+from piimage.distros.boot_loader import command_line
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         entries[slots.NETWORK] = Slot(8 * _KIB)
     if facts.has(_SWITCH):
         entries[_SWITCH] = Absent()
-    present = {token.partition("=")[0] for token in facts.text(cmdline_path(facts)).split()}
+    present = {token.partition("=")[0] for token in command_line(facts).split()}
     return Contribution(
         delta=Delta.of("cloudinit", entries),
         cmdline_drop=tuple(key for key in _OVERRIDES if key in present),

@@ -1,5 +1,6 @@
-"""The one owner of cmdline.txt and config.txt, the two files that the board's firmware reads.
+"""The one owner of the kernel's command line and of config.txt, which the board's firmware reads.
 
+Where the firmware starts U-Boot and that starts GRUB (Fedora), the command line is in the entries of the boot loader.
 Debian's package raspi-firmware writes both anew whenever a kernel or it itself is installed
 (/etc/kernel/postinst.d/z50-raspi-firmware). What we add therefore also goes where that hook takes
 it from.
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from piimage.components.textfile import encode, rewritten, with_newline
 from piimage.delta import File, Slot
+from piimage.distros import boot_loader
 from piimage.distros.firmware_config import CONFIG, cmdline_path
 from piimage.errors import ImageError
 
@@ -69,19 +71,35 @@ def _key(token: str) -> str:
 def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
     """cmdline.txt and config.txt, where they change, and what the hook makes them from."""
     add, drop = tokens(parts), dropped(parts)
-    found: dict[str, Entry] = {}
-    path = cmdline_path(facts)
-    text = facts.text(path)
-    if (add or drop) and not text.split():
-        raise ImageError(f"the base has no kernel command line at {path}")
-    if add or drop:
-        found[path] = rewritten(facts, path, merge_tokens(text, add, drop), mode=0o755)
+    found = _command_lines(add, drop, facts) if add or drop else {}
     if regenerates(facts):
         found[HOOK_CMDLINE] = Slot(4096, mode=0o644)
     lines = list(dict.fromkeys(line for part in parts for line in part.config_txt))
     if lines:
         found |= _config(lines, facts)
     return found
+
+
+def _command_lines(add: Sequence[str], drop: Sequence[str], facts: Facts) -> dict[str, Entry]:
+    """The command line of every kernel that the base has, and of those to come; raises `ImageError` without any."""
+
+    def change(text: str) -> str:
+        return merge_tokens(text, add, drop)
+
+    entries_ = boot_loader.in_force(facts)
+    if entries_:
+        texts = {path: boot_loader.with_options(facts.text(path), change) for path in entries_}
+        if facts.text(boot_loader.KERNEL_CMDLINE).split():
+            texts[boot_loader.KERNEL_CMDLINE] = change(facts.text(boot_loader.KERNEL_CMDLINE))
+        grub = facts.text(boot_loader.GRUB_DEFAULTS)
+        if grub:
+            texts[boot_loader.GRUB_DEFAULTS] = boot_loader.with_grub_defaults(grub, change)
+        return {path: rewritten(facts, path, text) for path, text in texts.items()}
+    path = cmdline_path(facts)
+    text = facts.text(path)
+    if not text.split():
+        raise ImageError(f"the base has no kernel command line at {path}")
+    return {path: rewritten(facts, path, change(text), mode=0o755)}
 
 
 def _config(lines: Sequence[str], facts: Facts) -> dict[str, Entry]:

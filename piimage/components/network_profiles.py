@@ -27,6 +27,7 @@ WIFI_PROFILE = f"{_PROFILES}/piimage-wifi.nmconnection"
 _SETTINGS = "/etc/NetworkManager/conf.d/90-piimage.conf"
 _STATE = "/var/lib/NetworkManager/NetworkManager.state"
 _SERVICE = "NetworkManager.service"
+_FIREWALL = "firewalld.service"
 _WAIT_ONLINE = "NetworkManager-wait-online.service"
 _SIZE = 4096
 #: Whatever else is plugged in is nobody's business: without this it would be asked for an address by DHCP,
@@ -57,17 +58,23 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     return Contribution(delta=Delta.of("network", entries), enable=(_SERVICE,))
 
 
-def stamp(cluster: Cluster, node: Node, _facts: Facts, secrets: Secrets) -> Stamp:
+def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp:
     """The node's profiles; raises `PiimageError` when its Wi-Fi has no hashed passphrase."""
-    filled = {WIRED_PROFILE: wired_text(cluster, node).encode()}
+    firewall = _FIREWALL in facts.units and facts.units[_FIREWALL].enabled
+    filled = {WIRED_PROFILE: wired_text(cluster, node, firewall=firewall).encode()}
     if cluster.wifi is not None and node.role.wifi:
         psk = passphrase(cluster.wifi, node, secrets)
         filled[WIFI_PROFILE] = wifi_text(cluster, cluster.wifi, psk).encode()
     return Stamp(slots=filled)
 
 
-def wired_text(cluster: Cluster, node: Node) -> str:
-    """A fixed address, and no route but the subnet's where there is no gateway; tried again for as long as it takes."""
+def wired_text(cluster: Cluster, node: Node, *, firewall: bool = False) -> str:
+    """A fixed address, and no route but the subnet's where there is no gateway; tried again for as long as it takes.
+
+    Fedora's firewalld lets in ssh alone, and MPI takes any port: the wire is the cluster's own, so with a `firewall`
+    it belongs to the zone that lets in all.
+    """
+    zone = "zone=trusted\n" if firewall else ""
     port = f"[match]\ninterface-name={''.join(f'{name};' for name in WIRED)}\n"
     ethernet = ""
     if node.mac:
@@ -79,7 +86,7 @@ uuid={_uuid(cluster, "wired")}
 type=ethernet
 autoconnect-priority=100
 autoconnect-retries=0
-
+{zone}
 {port}
 [ethernet]
 {ethernet}

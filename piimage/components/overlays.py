@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from piimage.components import accounts, fstab, slots, units
 from piimage.components.contribution import Contribution, Stamp
 from piimage.delta import Absent, ClashError, Delta, Directory, File, Slot, Symlink
+from piimage.distros.boot_loader import in_force
 from piimage.distros.firmware_config import CONFIG, cmdline_path
 from piimage.errors import ConfigError, UnsupportedError
 from piimage.report import shown
@@ -178,7 +179,9 @@ def os_words(
 def guard(part: Contribution, delta: Delta, facts: Facts) -> None:
     """Raise `ClashError` for a path of an overlay in `part` that no overlay may have; `delta` is what comes before."""
     cure = {
-        cmdline_path(facts): "`cmdline:` of cluster.yaml adds tokens",
+        **dict.fromkeys(
+            (cmdline_path(facts), *in_force(facts)), "`cmdline:` of cluster.yaml adds tokens"
+        ),
         f"{facts.firmware}/{CONFIG}": "`config_txt:` of cluster.yaml adds lines",
         fstab.PATH: "a unit of systemd (`.mount`) mounts as well",
         units.PRESET: "`enable`, `disable` and `mask` of overlay.yaml are for units",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from piimage.components import slots
 from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.delta import Absent, Delta, File, Slot
+from piimage.distros.boot_loader import command_line
 from piimage.distros.family import family
-from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ _DROP_IN = f"{_CONFIG}.d/10-piimage.conf"
 _KEY_SIZE = 4096
 #: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board
 #: for keys that nobody offers, since ours is the only HostKey.
-_KEY_MAKERS = ("sshd-keygen.service", "regenerate_ssh_host_keys.service")
+_KEY_MAKERS = (
+    "sshd-keygen.service",
+    "sshd-keygen.target",
+    "regenerate_ssh_host_keys.service",
+)
 #: Raspberry Pi OS from 2022-09 to bookworm starts `firstboot` as init once: it calls the second script, which
 #: removes all host keys, ours too, before it makes others (raspberrypi-sys-mods).
 _FIRST_BOOT = "/usr/lib/raspberrypi-sys-mods/firstboot"
@@ -68,7 +72,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         slots.HOST_CERTIFICATE: Slot(_KEY_SIZE, mode=0o644),
         slots.KNOWN_HOSTS: slots.known_hosts(cluster),
     }
-    if _FIRST_BOOT in facts.text(cmdline_path(facts)) and facts.has(_REMOVES_KEYS):
+    if _FIRST_BOOT in command_line(facts) and facts.has(_REMOVES_KEYS):
         entries[_REMOVES_KEYS] = File(_KEEPS_KEYS.encode(), mode=0o755)
     entries |= {path: Absent() for path in _SOCKET_LEFTOVERS if facts.has(path)}
     socket = facts.units.get(_SOCKET)

@@ -30,6 +30,15 @@ _WIZARD_FILES = (
     "/etc/sudoers.d/010_wiz-nopasswd",
     "/etc/xdg/autostart/piwiz.desktop",
 )
+#: Raspberry Pi OS's, and Fedora's: as long as it is enabled the text consoles wait for it (initial-setup.service is
+#: `Before=getty-pre.target`), and it asks for a user and for root's password.
+_WIZARD_UNITS = (
+    "userconfig.service",
+    "initial-setup.service",
+    "initial-setup-reconfiguration.service",
+)
+#: Fedora's reconfiguration at the next boot.
+_UNCONFIGURED = "/.unconfigured"
 #: On the FAT: a name and a hash for the wizard; a whole configuration for the first boot up to bookworm.
 _FIRMWARE_FILES = ("userconf", "userconf.txt", "custom.toml")
 #: Where a file is called like its user.
@@ -165,7 +174,6 @@ def _files(facts: Facts, *places: str) -> list[str]:
 
 def wizard(facts: Facts, accounts: Accounts) -> Contribution:
     """The first-boot wizard taken out, as its `cancel-rename` does it on a board."""
-    unit = "userconfig.service"
     entries: dict[str, Entry] = {path: Absent() for path in _WIZARD_FILES if facts.has(path)}
     for name in _FIRMWARE_FILES:
         path = f"{facts.firmware}/{name}"
@@ -180,9 +188,11 @@ def wizard(facts: Facts, accounts: Accounts) -> Contribution:
     rest = re.sub(rf"^(?=autologin-user={WIZARD}\b)", "#", text, flags=re.MULTILINE)
     if rest != text:
         entries[lightdm] = rewritten(facts, lightdm, rest)
-    present = unit in facts.units
+    if facts.has(_UNCONFIGURED):
+        entries[_UNCONFIGURED] = Absent()
+    present = "userconfig.service" in facts.units
     return Contribution(
         delta=Delta.of("users", entries),
-        mask=(unit,) if present else (),
+        mask=tuple(unit for unit in _WIZARD_UNITS if unit in facts.units),
         enable=("getty@tty1.service",) if present else (),
     )

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 #: Debian reads conf.d before its own `pool` and `makestep`, so what is ours would be overridden.
 _OURS = ("pool", "server", "peer", "makestep", "local", "allow")
 _DROP_IN = "10-piimage.conf"
-_DEFAULTS = "/etc/default/chrony"
+#: chronyd's options: where, and in which variable (packages chrony of Debian and of Fedora).
+_DEFAULTS = (("/etc/default/chrony", "DAEMON_OPTS"), ("/etc/sysconfig/chronyd", "OPTIONS"))
 CLOCK_EPOCH = "/usr/lib/clock-epoch"
 
 
@@ -49,8 +50,9 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
         distro.chrony_conf: rewritten(facts, distro.chrony_conf, text),
         f"{distro.chrony_confdir}/{_DROP_IN}": File(config_text(cluster, role).encode()),
     }
-    if facts.has(_DEFAULTS):
-        entries[_DEFAULTS] = rewritten(facts, _DEFAULTS, _options(facts.text(_DEFAULTS)))
+    for path, name in _DEFAULTS:
+        if facts.has(path):
+            entries[path] = rewritten(facts, path, _options(facts.text(path), name))
     # Ubuntu's own servers since 25.10; cluster.yaml says which ones count.
     folder = distro.chrony_conf.rpartition("/")[0] + "/sources.d/"
     entries |= {
@@ -96,10 +98,10 @@ def _source(server: str) -> str:
     return f"server {server} iburst"
 
 
-def _options(text: str) -> str:
-    """DAEMON_OPTS with `-s` besides what the base wants."""
-    found = re.search(r"^[ \t]*DAEMON_OPTS=[\"']?([^\"'\n]*)", text, re.MULTILINE)
+def _options(text: str, name: str) -> str:
+    """The variable `name` with `-s` besides what the base wants."""
+    found = re.search(rf"^[ \t]*{name}=[\"']?([^\"'\n]*)", text, re.MULTILINE)
     options = found[1].split() if found else []
     if "-s" not in options:
         options.append("-s")
-    return set_variable(text, "DAEMON_OPTS", " ".join(options))
+    return set_variable(text, name, " ".join(options))

@@ -27,7 +27,7 @@ umask 077
 while IFS= read -r path; do
     [ -f "$path" ] || continue
     copy="$path.piimage-trim"
-    cp -p -- "$path" "$copy"
+    cp -a -- "$path" "$copy" # with its SELinux label, where there are any
     # A command substitution drops every newline at the end; printf puts one back.
     content=$(cat -- "$path")
     printf '%s\\n' "$content" >"$copy"

@@ -71,6 +71,7 @@ class Seen:
 class Census:
     """All of an image: `root` by path, `firmware` by path on the FAT (from `/`), which is mounted at `place`.
 
+    `apart` are the mount points of other ext4 file systems with their partitions' numbers; `root` has their files too.
     `numbers` are those of the two partitions, `boot_sector` is the digest of the first sector without the disk's
     signature: flags, boot code and what else the table does not tell. `superblock` has what of the root's superblock
     is settled when the file system is made (`superblock_settings`).
@@ -83,6 +84,7 @@ class Census:
     place: str
     root: Mapping[str, Seen]
     firmware: Mapping[str, Seen]
+    apart: Mapping[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Compressed JSON; equal censuses give equal bytes."""
@@ -94,6 +96,7 @@ class Census:
             "place": self.place,
             "root": {path: _short(seen) for path, seen in self.root.items()},
             "firmware": {path: _short(seen) for path, seen in self.firmware.items()},
+            **({"apart": dict(self.apart)} if self.apart else {}),
         }
         text = json.dumps({_KEY: document}, sort_keys=True, separators=(",", ":"))
         return gzip.compress(text.encode(errors="surrogateescape"), 6, mtime=0)
@@ -112,6 +115,7 @@ class Census:
                 place=document["place"],
                 root={path: Seen(**values) for path, values in document["root"].items()},
                 firmware={path: Seen(**values) for path, values in document["firmware"].items()},
+                apart={str(path): int(n) for path, n in document.get("apart", {}).items()},
             )
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise ImageError(
@@ -120,7 +124,9 @@ class Census:
             ) from error
 
 
-def take(image: Path, *, root: int, firmware: int, place: str) -> Census:
+def take(
+    image: Path, *, root: int, firmware: int, place: str, apart: Mapping[str, int] | None = None
+) -> Census:
     """The census of a raw image whose partitions of those numbers are the two; raises `ImageError`."""
     table = read_table(image)
     return Census(
@@ -129,7 +135,8 @@ def take(image: Path, *, root: int, firmware: int, place: str) -> Census:
         boot_sector=boot_sector(image),
         superblock=superblock_settings(image, table.partition(root).start),
         place=place,
-        root=of_root(image, table.partition(root).start),
+        root=of_all(image, table, root, apart or {}),
+        apart=apart or {},
         firmware=of_firmware(image, table.partition(firmware).start),
     )
 
@@ -159,6 +166,18 @@ def of_root(image: Path, offset: int) -> dict[str, Seen]:
     """Everything in the ext4 file system at byte `offset`."""
     with window(image, offset) as source:
         return dict(_walked(Ext4(source)))
+
+
+def of_all(
+    image: Path, table: PartitionTable, root: int, apart: Mapping[str, int]
+) -> dict[str, Seen]:
+    """The root file system with what is mounted in it, by path of the running system."""
+    found = of_root(image, table.partition(root).start)
+    for place, number in apart.items():
+        inside = of_root(image, table.partition(number).start)
+        found = {p: seen for p, seen in found.items() if not p.startswith(f"{place}/")}
+        found |= {place + ("" if p == "/" else p): seen for p, seen in inside.items()}
+    return found
 
 
 def at_paths(

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from piimage import label
-from piimage.components import cloudinit, firmware, fstab, overlays, slots, trim, units
+from piimage.components import cloudinit, firmware, fstab, labels, overlays, slots, trim, units
 from piimage.components.textfile import encode
 from piimage.delta import Absent, Delta, Directory
+from piimage.distros.boot_loader import in_force
 from piimage.distros.firmware_config import cmdline_path
 from piimage.errors import PiimageError, UnsupportedError
 from piimage.label import CardLabel
@@ -113,7 +114,7 @@ def _assembled(
     delta = delta.merge(Delta.of("plan", _parents(delta, facts, cluster)))
     return VariantPlan(
         role=role,
-        delta=delta,
+        delta=labels.labelled(delta, facts),
         checks=tuple(check for part in parts for check in part.checks),
         deferred=tuple(sentence for part in parts for sentence in part.deferred),
         cmdline=firmware.tokens(parts),
@@ -167,6 +168,7 @@ def plan_stamp(  # noqa: PLR0917 -- each is of a type of its own
     )
     fat = _one(stamp.firmware for stamp in stamps)
     if own:
+        _refuse_own_tokens(node, facts)
         name = cmdline_path(facts).removeprefix(f"{facts.firmware}/")
         fat[name] = _cmdline(facts, variant, own)
     build = _build_id(variant_id, filled, fat)
@@ -189,6 +191,16 @@ def plan_stamp(  # noqa: PLR0917 -- each is of a type of its own
         firmware=fat,
         checks=tuple(check for stamp in stamps for check in stamp.checks),
     )
+
+
+def _refuse_own_tokens(node: Node, facts: Facts) -> None:
+    """A stamp writes to slots and to the FAT; GRUB's entries are neither."""
+    if in_force(facts):
+        raise UnsupportedError(
+            f"node `{node.name}` asks for kernel tokens of its own, and its base has the command line in the boot"
+            " loader's entries, which all nodes of a role share",
+            hint="give the tokens to the role",
+        )
 
 
 def _one(parts: Any) -> dict[str, Any]:  # noqa: ANN401 -- mappings of several value types

@@ -6,8 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from piimage import label
+from piimage.bases import apart
 from piimage.bases.guest_text import dpkg_status
-from piimage.bases.layout import find_firmware, find_root, firmware_mount, resolve_mounts
+from piimage.bases.layout import (
+    find_firmware,
+    find_root,
+    firmware_mount,
+    mount_lines,
+    resolve_mounts,
+)
 from piimage.bases.units import ADMIN, VENDOR, read_units, unit_files
 from piimage.disk import census
 from piimage.disk.ext4 import open_ext4
@@ -81,13 +88,18 @@ def examine(
             shared.disks[image] = (
                 *disks.root(image, table.partition(place.root).start, known.census),
                 *disks.firmware(image, table.partition(place.firmware).start),
+                *(
+                    finding
+                    for number in place.apart.values()
+                    for finding in disks.root(image, table.partition(number).start, None)
+                ),
             )
         findings += shared.disks[image]
         start = table.partition(place.root).start
         if known.imprint is not None:
             boot = table.partition(place.firmware)
             findings += disks.strays(image, patches, boot, start, known.imprint.slots)
-        root = _root(image, start, known, patches, shared)
+        root = _root(image, table, place, known, patches, shared)
         with opened(image, table, place, patches, root=root) as view:
             findings += _looked_at(view, known)
             found = traits(view, known.node)
@@ -106,12 +118,18 @@ def _disk_id(known: Known) -> str | None:
     return known.census.table.disk_id if bare and known.census is not None else None
 
 
-def _root(
-    image: Path, start: int, known: Known, patches: Sequence[Patch], shared: Shared
+def _root(  # noqa: PLR0917 -- each is of a type of its own
+    image: Path,
+    table: PartitionTable,
+    place: Place,
+    known: Known,
+    patches: Sequence[Patch],
+    shared: Shared,
 ) -> Mapping[str, Seen]:
     """The root file system; of a stamped variant what is not a slot is known from its first node on."""
+    start = table.partition(place.root).start
     if image not in shared.roots:
-        shared.roots[image] = census.of_root(image, start)
+        shared.roots[image] = census.of_all(image, table, place.root, place.apart)
     found = shared.roots[image]
     if not patches or known.imprint is None:
         return found if not patches else _patched(image, start, found, patches)
@@ -132,17 +150,26 @@ def _place(image: Path, table: PartitionTable, known: Known) -> Place:
         numbers = {p.number for p in table.partitions if p.filesystem is not None}
         root, firmware = known.census.numbers
         if {root, firmware} <= numbers:
-            return Place(root=root, firmware=firmware, mountpoint=known.census.place)
+            return Place(
+                root=root,
+                firmware=firmware,
+                mountpoint=known.census.place,
+                apart=known.census.apart,
+            )
     holder, boot = find_root(image, table), find_firmware(image, table)
     with open_ext4(image, holder.start) as ext4:
         text = ext4.read_files(["/etc/fstab"], limit=1 << 20).get("/etc/fstab", b"")
         usual = [path for path in _USUAL if ext4.list_tree([path], 0)]
-    fstab = text.decode(errors="surrogateescape")
+        listing = ext4.list_tree([ADMIN], 2)
+        units = ext4.read_files([p for p in listing if p.endswith(".mount")], limit=1 << 20)
+    lines = mount_lines(text.decode(errors="surrogateescape"), listing, units)
     try:
-        place = firmware_mount(resolve_mounts(fstab, table, holder), boot, fstab)
+        mounts = resolve_mounts(lines, table, holder)
+        place = firmware_mount(mounts, boot, lines)
     except (ImageError, UnsupportedError):  # rule PI203 says what is wrong with fstab
-        place = (usual or _USUAL)[0]
-    return Place(root=holder.number, firmware=boot.number, mountpoint=place)
+        return Place(root=holder.number, firmware=boot.number, mountpoint=(usual or _USUAL)[0])
+    beside = apart.places(mounts, place, table)
+    return Place(root=holder.number, firmware=boot.number, mountpoint=place, apart=beside)
 
 
 def _looked_at(view: View, known: Known) -> Iterator[Finding]:

@@ -7,10 +7,12 @@ import re
 from typing import TYPE_CHECKING
 
 from piimage.bases.guest_text import fstab
-from piimage.bases.layout import partition_of
+from piimage.bases.layout import mount_lines, partition_of
 from piimage.bases.units import ADMIN, VENDOR
 from piimage.components.identity import MACHINE_ID
+from piimage.distros import boot_loader
 from piimage.distros.firmware_config import CONFIG
+from piimage.facts import FileFact
 from piimage.verify.catalog import Finding
 
 if TYPE_CHECKING:
@@ -29,8 +31,16 @@ _MAX_HOPS = 8
 
 
 def command_line(view: View) -> Iterator[Finding]:
-    """PI201, PI202: one line, and a root that is this card's."""
-    path, text = view.cmdline, view.text(view.cmdline)
+    """PI201, PI202: one line, and a root that is this card's, in each that may be booted with."""
+    for path in view.entries or [view.cmdline]:
+        yield from _command_line(view, path)
+
+
+def _command_line(view: View, path: str) -> Iterator[Finding]:
+    text = view.text(path)
+    if path in view.entries:
+        yield from _entry(view, path, text)
+        text = boot_loader.options(text)
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
         yield Finding("PI201", path, "there is no kernel command line")
@@ -39,38 +49,61 @@ def command_line(view: View) -> Iterator[Finding]:
         yield Finding("PI201", path, "it has a second line, which nobody reads")
     if "\r" in text or "\0" in text:
         yield Finding("PI201", path, "it has carriage returns or zeros in it")
-    roots = [token.removeprefix("root=") for token in view.tokens if token.startswith("root=")]
+    tokens = view.tokens_of(path)
+    roots = [token.removeprefix("root=") for token in tokens if token.startswith("root=")]
     if not roots:
         yield Finding("PI202", path, "it has no `root=`")
         return
     partition = partition_of(roots[-1], view.table)
     if partition is None or partition.number != view.place.root:
         yield Finding("PI202", path, f"`root={roots[-1]}` is not the root file system of this card")
-    for token in view.tokens:
+    for token in tokens:
         name = token.removeprefix("init=")
         if name != token and not _resolves(view, name):
             yield Finding("PI202", path, f"`{token}` names a program that is not there")
+
+
+def _entry(view: View, path: str, text: str) -> Iterator[Finding]:
+    """PI204: what an entry of the boot loader names is beside it."""
+    top = path.removesuffix(f"/{boot_loader.ENTRIES}/{posixpath.basename(path)}")
+    for key in ("linux", "initrd"):
+        name = boot_loader.field(text, key)
+        if name and f"{top}{name}" not in view.root:
+            yield Finding("PI204", path, f"it names `{name}`, which is not there")
 
 
 def mounts(view: View) -> Iterator[Finding]:
     """PI203: every line of fstab can be read, and leads to what is there."""
     path = "/etc/fstab"
     text = view.text(path)
-    parsed = fstab(text)
+    parsed = _mounted(view)
     for line in text.splitlines():
         words = line.split()
         if words and not words[0].startswith("#"):
             yield from _readable(path, words)
-    targets = [entry.target for entry in parsed]
+    targets = [entry.target for entry in fstab(text)]
     for target in sorted(set(targets)):
         if targets.count(target) > 1:
             yield Finding("PI203", path, f"`{target}` is mounted twice")
     for target in ("/", view.place.mountpoint):
-        if target not in targets:
+        if target not in {entry.target for entry in parsed}:
             yield Finding("PI203", path, f"nothing is mounted on `{target}`")
     for entry in parsed:
         if entry.spec.lower().startswith(_NAMED):
             yield from _leads(view, path, entry)
+
+
+def _mounted(view: View) -> list[FstabLine]:
+    """What fstab and the image's own mount units mount."""
+    listing = {
+        path: FileFact(kind=s.kind, mode=s.mode, uid=s.uid, gid=s.gid, target=s.target or None)
+        for path, s in view.root.items()
+        if path.startswith(f"{ADMIN}/") and path.endswith(".mount")
+    }
+    contents = {path: view.read(path) or b"" for path, f in listing.items() if f.kind == "file"}
+    # those of shares are for other machines' file systems
+    lines = mount_lines(view.text("/etc/fstab"), listing, contents)
+    return [line for line in lines if line.fstype not in _NFS]
 
 
 def _leads(view: View, path: str, entry: FstabLine) -> Iterator[Finding]:
@@ -98,7 +131,7 @@ def _readable(path: str, words: list[str]) -> Iterator[Finding]:
 
 def mount_points(view: View) -> Iterator[Finding]:
     """PI203: where something is mounted, nothing else is than a directory."""
-    for entry in fstab(view.text("/etc/fstab")):
+    for entry in _mounted(view):
         seen = view.root.get(entry.target)
         if entry.fstype in _NFS or entry.target == "/" or entry.fstype == "swap":
             continue

@@ -10,6 +10,7 @@ from piimage.disk import census
 from piimage.disk.ext4 import Ext4
 from piimage.disk.fat_reader import Fat
 from piimage.disk.window import window
+from piimage.distros import boot_loader
 from piimage.distros.firmware_config import CONFIG, cmdline_name
 
 if TYPE_CHECKING:
@@ -26,11 +27,15 @@ _LIMIT = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the two file systems of an image lie: partition numbers, and where fstab has the firmware's."""
+    """Where the two file systems of an image lie: partition numbers, and where fstab has the firmware's.
+
+    `apart` are other ext4 file systems: mount point -> partition number.
+    """
 
     root: int
     firmware: int
     mountpoint: str
+    apart: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +74,32 @@ class View:
 
     @property
     def cmdline(self) -> str:
-        """The path of the kernel's command line that is in force."""
-        place = self.place.mountpoint
-        return f"{place}/{cmdline_name(self.text(f'{place}/{CONFIG}'))}"
+        """The path of the kernel's command line that is in force: of the boot loader's entries the one for now."""
+        entries = self.entries
+        return entries[0] if entries else self._of_firmware
+
+    @property
+    def entries(self) -> list[str]:
+        """The boot loader's entries, where these have the command line and not the firmware's partition."""
+        if self.text(self._of_firmware).split():
+            return []
+        return boot_loader.entries(p for p in self.root if boot_loader.ENTRIES in p)
 
     @property
     def tokens(self) -> list[str]:
-        """The words of the command line that count: those of its first line."""
-        return self.text(self.cmdline).partition("\n")[0].split()
+        """The words of the command line that count: those of its first line, or of the entry's options."""
+        return self.tokens_of(self.cmdline)
+
+    def tokens_of(self, path: str) -> list[str]:
+        """The words of the command line at `path`."""
+        text = self.text(path)
+        entry = path.endswith(".conf")
+        return (boot_loader.options(text) if entry else text.partition("\n")[0]).split()
+
+    @property
+    def _of_firmware(self) -> str:
+        place = self.place.mountpoint
+        return f"{place}/{cmdline_name(self.text(f'{place}/{CONFIG}'))}"
 
     def _all(self) -> Iterator[str]:
         yield from self.root
@@ -102,9 +125,12 @@ def opened(
     files = census.of_firmware(image, boot, patches)
     with window(image, start, patches) as source, window(image, boot, patches) as fat_source:
         ext4, fat = Ext4(source), Fat(fat_source)
-        known = census.of_root(image, start) if root is None else root
+        known = census.of_all(image, table, place.root, place.apart) if root is None else root
 
         def read(path: str) -> bytes | None:
+            for mount, number in place.apart.items():
+                if path.startswith(f"{mount}/") and not path.startswith(f"{place.mountpoint}/"):
+                    return _inside(image, table.partition(number).start, path[len(mount) :])
             if path.startswith(f"{place.mountpoint}/"):
                 entry = fat.find(path[len(place.mountpoint) :])
                 short = entry is not None and not entry.directory and entry.size <= _LIMIT
@@ -119,3 +145,9 @@ def opened(
             firmware=files,
             reader=read,
         )
+
+
+def _inside(image: Path, start: int, path: str) -> bytes | None:
+    """A file of another file system of the image."""
+    with window(image, start) as source:
+        return Ext4(source).read_files([path], limit=_LIMIT).get(path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from piimage.bases.guest_text import fstab
 from piimage.bases.layout import firmware_mount, resolve_mounts, seen
 from piimage.errors import ImageError, UnsupportedError
 from piimage.facts import Filesystem, Partition, PartitionTable
@@ -44,14 +45,17 @@ TABLE = PartitionTable(
     ],
 )
 def test_every_way_to_name_a_partition(spec):
-    mounts = resolve_mounts(f"{spec} /boot/firmware vfat defaults 0 2\n", TABLE, ROOT)
+    mounts = resolve_mounts(fstab(f"{spec} /boot/firmware vfat defaults 0 2\n"), TABLE, ROOT)
 
     assert mounts == {"/": 2, "/boot/firmware": 1}
-    assert firmware_mount(mounts, BOOT, "") == "/boot/firmware"
+    assert firmware_mount(mounts, BOOT, []) == "/boot/firmware"
 
 
 def test_partuuid_counts_in_hex():
-    assert resolve_mounts("PARTUUID=1badcafe-0a /srv ext4", TABLE, ROOT) == {"/": 2, "/srv": 10}
+    assert resolve_mounts(fstab("PARTUUID=1badcafe-0a /srv ext4"), TABLE, ROOT) == {
+        "/": 2,
+        "/srv": 10,
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,7 +63,7 @@ def test_partuuid_counts_in_hex():
     ["tmpfs", "server:/share", "LABEL=other", "LABEL=", "PARTUUID=deadbeef-01", "/dev/mapper/vg-x"],
 )
 def test_what_lies_elsewhere_is_left_out(spec):
-    assert resolve_mounts(f"{spec} /mnt auto defaults\n", TABLE, ROOT) == {"/": 2}
+    assert resolve_mounts(fstab(f"{spec} /mnt auto defaults\n"), TABLE, ROOT) == {"/": 2}
 
 
 def test_an_ambiguous_label_names_nothing():
@@ -68,25 +72,25 @@ def test_an_ambiguous_label_names_nothing():
         label="dos", disk_id="1badcafe", sector_size=512, size=1, partitions=(BOOT, ROOT, twin)
     )
 
-    assert resolve_mounts("LABEL=bootfs /boot vfat", table, ROOT) == {"/": 2}
+    assert resolve_mounts(fstab("LABEL=bootfs /boot vfat"), table, ROOT) == {"/": 2}
 
 
 def test_fstab_that_contradicts_the_root():
     with pytest.raises(UnsupportedError, match="fstab mounts partition 1 at `/`, but 2 holds"):
-        resolve_mounts("LABEL=bootfs / ext4 defaults\n", TABLE, ROOT)
+        resolve_mounts(fstab("LABEL=bootfs / ext4 defaults\n"), TABLE, ROOT)
 
 
 @pytest.mark.parametrize("place", ["/usr", "/var", "/etc"])
 def test_a_system_in_pieces_is_refused(place):
     with pytest.raises(UnsupportedError, match=f"`{place}` lies on a partition of its own"):
-        resolve_mounts(f"/dev/sda10 {place} ext4 defaults\n", TABLE, ROOT)
+        resolve_mounts(fstab(f"/dev/sda10 {place} ext4 defaults\n"), TABLE, ROOT)
 
 
 def test_a_firmware_partition_that_nothing_mounts_quotes_fstab():
     with pytest.raises(ImageError, match="says: `LABEL=x /boot`"):
-        firmware_mount({"/": 2}, BOOT, "LABEL=x /boot vfat defaults\n")
+        firmware_mount({"/": 2}, BOOT, fstab("LABEL=x /boot vfat defaults\n"))
     with pytest.raises(ImageError, match="says: nothing"):
-        firmware_mount({"/": 2}, BOOT, "")
+        firmware_mount({"/": 2}, BOOT, [])
 
 
 def test_what_was_seen():

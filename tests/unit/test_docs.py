@@ -261,7 +261,12 @@ def test_every_test_that_the_page_of_bases_names_is_there():
     named = set(re.findall(r"`(test_\w+)`", page))
     tests = "".join(
         (ROOT / path).read_text(encoding="utf-8")
-        for path in ("tests/unit/test_bases_traps.py", "tests/integration/test_vendor_bases.py")
+        for path in (
+            "tests/unit/test_bases_traps.py",
+            "tests/unit/test_bases_fedora.py",
+            "tests/integration/test_vendor_bases.py",
+            "tests/integration/test_fedora_base.py",
+        )
     )
 
     assert len(named) > 15
