@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -82,6 +83,35 @@ def test_of_another_release_or_archive_they_are_others(fetched):
     }
 
     assert len(places) == 3
+
+
+def test_a_tool_that_a_release_lacks_is_asked_for_in_a_way_that_may_find_nothing(fetched):
+    fetched(suite="bookworm")
+
+    words = fetched.log.read_text().split()
+    asked = [word.removeprefix("--include=") for word in words if word.startswith("--include=")]
+    assert "dracut-install" not in asked[0].split(",")
+    assert asked[1:] == ["?exact-name(dracut-install)"]
+
+
+def test_what_older_releases_have_outside_usr_gets_into_it(tmp_path):
+    subprocess.run(["sh", "-c", native._MERGED, "hook", tmp_path], check=True)
+    write(tmp_path / "bin/sed", X86)
+    write(tmp_path / "lib" / TRIPLET / LOADER, X86)
+
+    assert (tmp_path / "usr/bin/sed").exists()
+    assert (tmp_path / "usr/lib" / TRIPLET / LOADER).exists()
+
+
+def test_tools_without_dracut_install(tools, tree, run_hook):
+    shutil.rmtree(tools / "usr/lib/dracut")
+
+    run_hook("enter")
+    run_hook("swap")
+
+    assert {"cat", "sed"} <= {p.name for p in (tree / ".native/tools").iterdir()}
+    assert not (tree / ".native/tools/*").is_symlink()
+    assert (tree / "usr/lib/dracut/dracut-install").read_bytes().startswith(ARM64)
 
 
 def test_a_host_that_needs_none(fetched, monkeypatch):
