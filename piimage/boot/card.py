@@ -14,6 +14,7 @@ from piimage.bases.layout import find_root
 from piimage.boot import entries
 from piimage.disk import ext4, fat
 from piimage.disk.table import read_table
+from piimage.distros.firmware_config import cmdline_name
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -121,7 +122,12 @@ def read_card(disk: Disk) -> Card:
         raise ImageError(f"`{image.name}` has no firmware partition")
     root = next((p for p in parts if p.number > firmware.number), None)
     names = list(fat.list_tree(image, firmware.start, patches=patches))
-    entry = entries.newest(image, parts)
+    texts = fat.read_files(image, firmware.start, [_CONFIG], patches=patches)
+    config = texts.get(_CONFIG, b"").decode(errors="replace")
+    own = cmdline_name(config)
+    entry = None
+    if not fat.read_files(image, firmware.start, [own], patches=patches).get(own, b"").strip():
+        entry = entries.newest(image, parts)
     if entry is not None:
         root = find_root(image, table)
         place = Layout(
@@ -133,8 +139,7 @@ def read_card(disk: Disk) -> Card:
         )
         cmdline = entry.cmdline
     else:
-        texts = fat.read_files(image, firmware.start, [_CONFIG], patches=patches)
-        place = layout(texts.get(_CONFIG, b"").decode(errors="replace"), names)
+        place = layout(config, names)
         found = fat.read_files(image, firmware.start, [place.cmdline], patches=patches)
         content = found.get(place.cmdline, b"")
         cmdline = content.decode(errors="surrogateescape").strip().partition("\n")[0].strip()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NAME = "security.selinux"
 #: user:role:type, and with MLS a range.
 _LABEL = re.compile(r"[\w.]+(:[\w.,-]+){2,4}", re.ASCII)
-#: debugfs takes no other words of a command that it does not know, and goes on; this it says of one that fails.
+#: debugfs goes on after a command that failed and exits 0: what it says tells.
 _FAILED = re.compile(r"^ea_set: .*$", re.MULTILINE)
 
 

@@ -101,7 +101,7 @@ def _mounted(view: View) -> list[FstabLine]:
         if path.startswith(f"{ADMIN}/") and path.endswith(".mount")
     }
     contents = {path: view.read(path) or b"" for path, f in listing.items() if f.kind == "file"}
-    # those of shares are for other machines' file systems
+    # what a share mounts is no partition of the card
     lines = mount_lines(view.text("/etc/fstab"), listing, contents)
     return [line for line in lines if line.fstype not in _NFS]
 

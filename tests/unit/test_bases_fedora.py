@@ -272,6 +272,19 @@ def test_a_rehearsal_starts_what_grub_would_start(release, images, tmp_path):
     assert extract(card, card.layout.kernel, tmp_path).read_bytes() == bytes(1 << 12)
 
 
+def test_a_cmdline_txt_that_the_firmware_hands_over_goes_before_entries(tmp_path):
+    card = fedora.minimal(fedora.NEW, root_size=24 << 20)
+    card = replace(card, boot={**card.boot, "cmdline.txt": b"root=LABEL=root rw\n"})
+    image = card.write(tmp_path / "card.img")
+    facts = read_facts(image, image_id="c" * 64)
+
+    found = plan.plan_variant(phony.cluster(), phony.HEAD, facts).delta.entries
+
+    assert read_card(Disk(image=image, build=None)).cmdline == "root=LABEL=root rw"
+    assert found["/boot/efi/cmdline.txt"].content == f"root=LABEL=root rw {REGDOM}\n".encode()
+    assert not [path for path in found if "/loader/" in path]
+
+
 def test_a_kernel_that_unpacks_itself_is_unpacked():
     packed = gzip.compress(b"ARMd" * 9)
     head = b"MZ\0\0zimg" + (64).to_bytes(4, "little") + len(packed).to_bytes(4, "little")
