@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from piimage.errors import DeviceRefusedError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: linux/cdrom.h; the kernel's SCSI disks take it too, and stop the medium (START STOP UNIT with LoEj).
 _CDROMEJECT = 0x5309
+#: scsi/scsi_ioctl.h: SCSI_IOCTL_DOORUNLOCK. The kernel locks a removable medium while it is open.
+_DOORUNLOCK = 0x5381
 
 
 def eject(device: Device, host: Host = THIS_MACHINE) -> bool:
@@ -29,9 +32,11 @@ def eject(device: Device, host: Host = THIS_MACHINE) -> bool:
     try:
         if read_device(device.node, host).identity != device.identity:
             return False
-        fcntl.ioctl(fd, _CDROMEJECT)
+        with suppress(OSError):  # not all have a lock
+            fcntl.ioctl(fd, _DOORUNLOCK)
+        # What the device refuses is a positive number, and no error (drivers/scsi/scsi_ioctl.c).
+        return fcntl.ioctl(fd, _CDROMEJECT) == 0
     except (OSError, DeviceRefusedError):
         return False
     finally:
         os.close(fd)
-    return True

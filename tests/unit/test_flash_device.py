@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 
 import pytest
 from made_up_machine import MIB, MMC, SATA, USB, Machine
 
 from piimage.errors import DeviceRefusedError, ExitCode
 from piimage.flash.device import read_device
+from piimage.flash.eject import eject
 
 
 @pytest.fixture
@@ -140,3 +142,24 @@ def test_another_medium_has_another_identity(machine, field):
     other = dataclasses.replace(found, **{field: (8, 32) if field == "number" else "9"})
     assert found.identity == read_device(found.path, machine.host).identity
     assert found.identity != other.identity
+
+
+@pytest.mark.parametrize(
+    ("unlocks", "answer", "gone"), [(True, 0, True), (False, 0, True), (True, 2, False)]
+)
+def test_a_card_is_let_go_once_its_lock_is_off(tmp_path, monkeypatch, unlocks, answer, gone):
+    """A number above zero is what the device itself refuses."""
+    path = tmp_path / "card"
+    path.touch()
+    asked = []
+
+    def ioctl(_, request):
+        asked.append(request)
+        if request == 0x5381 and not unlocks:
+            raise OSError(25, "not for this device")
+        return answer if request == 0x5309 else 0
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+
+    assert eject(read_device(path)) is gone
+    assert asked == [0x5381, 0x5309]
