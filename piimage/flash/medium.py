@@ -150,7 +150,7 @@ class Medium:
 
     def _failed(self, error: OSError, verb: str, offset: int, length: int) -> PiimageError:
         where = f"byte {offset} to {offset + length} ({self._place(offset)})"
-        if error.errno in _GONE:
+        if error.errno in _GONE or (error.errno == errno.ENOSPC and self._empty()):
             return CardGoneError(
                 f"the card is gone: could not {verb} {where if length else 'it'}: {_words(error)}",
                 hint="put it in again; `--resume` goes on where it stopped",
@@ -169,6 +169,10 @@ class Medium:
             f"the card did not take {where if length else 'what was written'}: {_words(error)}",
             hint="try another reader or cable; if it fails at the same place, the card is worn out",
         )
+
+    def _empty(self) -> bool:
+        """Whether nothing is left of the device: to one that was taken out, the kernel says that there is no room."""
+        return stat.S_ISBLK(os.fstat(self._fd).st_mode) and not os.lseek(self._fd, 0, os.SEEK_END)
 
 
 def buffer(size: int) -> mmap.mmap:
