@@ -11,18 +11,26 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from fixtures import bootable, raspios, raspios_boots, ubuntu, ubuntu_boots
+from fixtures import (
+    bootable,
+    fedora,
+    fedora_boots,
+    raspios,
+    raspios_boots,
+    ubuntu,
+    ubuntu_boots,
+)
 
 from piimage.bases.store import Store
 
 #: Another disk, user and date than in the tests that only read.
 TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
+BOOKWORM = raspios.Choice(date="2024-11-19", disk_id="deadbeef")
 VENDORS = {
-    "raspios-trixie": raspios_boots.trixie(TRIXIE),
-    "raspios-bookworm": raspios_boots.bookworm(
-        raspios.Choice(date="2024-11-19", disk_id="deadbeef")
-    ),
-    "ubuntu-24.04": ubuntu_boots.server(ubuntu.NOBLE),
+    "raspios-trixie": lambda _base: raspios_boots.trixie(TRIXIE),
+    "raspios-bookworm": lambda _base: raspios_boots.bookworm(BOOKWORM),
+    "ubuntu-24.04": lambda _base: ubuntu_boots.server(ubuntu.NOBLE),
+    "fedora-43": lambda base: fedora_boots.minimal(fedora.NEW, base),
 }
 ALL = [pytest.param(name, marks=pytest.mark.matrix if n else ()) for n, name in enumerate(VENDORS)]
 YAML = """\
@@ -38,6 +46,26 @@ network:
   wifi: {ssid: "Lab 2", country: "NO", psk: "env:LAB_PSK"}
 nodes: {count: 1, name: "n{n}", head: 0}
 """
+#: Which are asked more than that.
+PROBED = ("fedora-43",)
+#: What the vendor's image is asked beside the checks of every rehearsal: answers stand on the console.
+PROBE = """\
+[Unit]
+Description=Answers for a test
+After=multi-user.target cloud-final.service
+[Service]
+Type=exec
+StandardOutput=tty
+TTYPath=/dev/console
+ExecStart=/bin/sh /usr/local/lib/probe
+[Install]
+WantedBy=multi-user.target
+"""
+QUESTIONS = """\
+say() { echo "probe: $1=$(echo $2)"; }
+say wizard "$(systemctl is-enabled initial-setup.service)"
+say done yes
+"""
 
 
 @dataclass(frozen=True)
@@ -50,8 +78,28 @@ class Played:
     console: str
 
     @property
+    def probed(self):
+        return dict(re.findall(r"probe: (\w+)=(.*?)\s*$", self.console, re.MULTILINE))
+
+    @property
     def found(self):
         return {finding["name"]: finding["found"] for finding in self.report["findings"]}
+
+
+def _probe(home):
+    """An overlay that asks, beside the cluster's file, which then names it."""
+    units, programs = (
+        home / "overlays/probe/rootfs" / place for place in ("etc/systemd/system", "usr/local/lib")
+    )
+    units.mkdir(parents=True)
+    programs.mkdir(parents=True)
+    (home / "overlays/probe/overlay.yaml").write_text(
+        "description: answers\nenable: [probe.service]\n"
+    )
+    (units / "probe.service").write_text(PROBE)
+    (programs / "probe").write_text(QUESTIONS)
+    with (home / "cluster.yaml").open("a") as file:
+        file.write("overlays: [probe]\n")
 
 
 @pytest.fixture(scope="module", params=ALL)
@@ -61,13 +109,16 @@ def played(request, default_base, piimage):
     with user.scratch() as home, pytest.MonkeyPatch.context() as environment:
         environment.setitem(os.environ, "LAB_PSK", "0123456789abcdef" * 4)
         (home / "making").mkdir()
-        vendor = VENDORS[request.param]
-        image = bootable.make(user.base(default_base), vendor, home / "vendor.img", home / "making")
+        base = user.base(default_base)
+        vendor = VENDORS[request.param](base)
+        image = bootable.make(base, vendor, home / "vendor.img", home / "making")
         cache = home / "cache"
         cache.mkdir()
         for shared in ("native", "packages"):
             (cache / shared).symlink_to(user.directory(shared))
         (home / "cluster.yaml").write_text(YAML)
+        if request.param in PROBED:
+            _probe(home)
         for words in (
             ("base", "import", image, "--name", "vendor"),
             ("build", home / "cluster.yaml", "--node", "0"),
@@ -93,12 +144,20 @@ def test_the_node_comes_up_as_promised(played):
 
 
 def test_what_is_mounted_by_the_disks_signature_is_found_under_the_new_one(played):
-    """The first boot of Raspberry Pi OS gives the disk another one; Ubuntu mounts by labels."""
+    """The first boot of Raspberry Pi OS gives the disk another one; Ubuntu mounts by labels, Fedora by UUIDs."""
     layout = played.vendor.card.layout
     mounted = set(re.findall(r"/dev/disk/by-partuuid/(\w+)-01", played.console))
 
-    if layout.root_label == "writable":
+    if layout.root_label in ("writable", "root"):
         assert mounted == set()
     else:
         assert len(mounted) == 1
         assert layout.disk_id not in mounted
+
+
+def test_initial_setup_is_out_of_the_way(played):
+    if not played.vendor.card.name.startswith("fedora"):
+        assert played.probed == {}
+        return
+    assert played.probed["done"] == "yes"
+    assert "masked" in played.probed["wizard"].split()
