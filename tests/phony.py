@@ -70,6 +70,7 @@ ROOT: dict[str, Node] = {
     "/bin": Node("usr/bin"),
     "/lib": Node("usr/lib"),
     "/usr/bin/dash": Node(ARM64, 0o755),
+    "/usr/bin/bash": Node(ARM64, 0o755),
     "/usr/bin/sh": Node("dash"),
     "/etc/os-release": Node("../usr/lib/os-release"),
     "/usr/lib/os-release": _file(

@@ -6,6 +6,7 @@ its root, every size and reference is bounded, and what contradicts itself is an
 
 from __future__ import annotations
 
+import re
 import stat
 import tempfile
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ _MAX_HOPS = 40  # symbolic links on one path, as in the kernel
 _MAX_DIRECTORY = 64 << 20
 _MAX_ENTRIES = 2_000_000
 _MAX_ANSWER = 1 << 30
+_CHATTER = re.compile(r"Pass \d|\s*$|.*\*{5}|.*: \d+/\d+ files ")  # e2fsck(8) of any file system
 _TAIL_TYPE = 0xDE  # the checksum record at the end of a directory block
 
 #: Files over this size are left out by `read_files` unless it is told otherwise.
@@ -287,11 +289,9 @@ def check(image: Path, offset: int) -> None:
         link.symlink_to(image.absolute())
         result = run(["e2fsck", "-fn", f"{link}?offset={offset}"], check=False)
     if result.returncode != 0:
-        words = failure(result).message.partition("\n")[2] or result.text
-        raise ImageError(
-            f"the ext4 file system at byte {offset} of `{image.name}` is not clean"
-            f" (`e2fsck` ended with {result.returncode})\n{words}".rstrip()
-        )
+        first = f"the ext4 file system at byte {offset} of `{image.name}` is not clean"
+        said = [x.strip() for x in result.text.splitlines() if not _CHATTER.match(x)][:4]
+        raise ImageError("\n    ".join([first, *(said or failure(result).message.splitlines())]))
 
 
 def _clean(path: str) -> str:

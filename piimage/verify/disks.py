@@ -81,10 +81,23 @@ def root(image: Path, start: int, census: Census | None) -> Iterator[Finding]:
             )
         settings = superblock_settings(image, start)
         if census is not None and settings != census.superblock:
-            yield Finding("PI002", "", f"it is made otherwise: {settings}, not {census.superblock}")
+            yield Finding("PI002", "", _made_otherwise(settings, census.superblock))
         ext4.check(image, start)
     except ImageError as error:
-        yield Finding("PI002", "", error.message)
+        yield Finding("PI002", "", _one_line(error))
+
+
+def _one_line(error: ImageError) -> str:
+    """What went wrong, and what the checking program has to say about it."""
+    first, *said = (line.strip() for line in error.message.splitlines())
+    return f"{first}: {'; '.join(said)}" if said else first
+
+
+def _made_otherwise(found: str, due: str) -> str:
+    """The settings that differ, of two lines of them."""
+    there, wanted = (dict(word.split("=") for word in line.split()) for line in (found, due))
+    changed = [f"{n} is {v}, not {wanted.get(n)}" for n, v in there.items() if v != wanted.get(n)]
+    return f"it is made otherwise: {', '.join(changed)}"
 
 
 def firmware(image: Path, start: int) -> Iterator[Finding]:
@@ -100,7 +113,7 @@ def firmware(image: Path, start: int) -> Iterator[Finding]:
                     yield Finding("PI003", "", "its two tables differ")
         fat.check(image, start)
     except ImageError as error:
-        yield Finding("PI003", "", error.message)
+        yield Finding("PI003", "", _one_line(error))
 
 
 def checksum(image: Path) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ plan who wants a file and why. Later ones have the last word.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from piimage.delta import Absent, Directory, File, Slot, Symlink, Tree
 from piimage.disk.census import Seen
 from piimage.disk.slots import PADDING
 from piimage.verify.catalog import Finding
+from piimage.verify.difference import difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,28 +31,35 @@ if TYPE_CHECKING:
 _LABEL = "security.selinux"
 #: Sizes of slots are multiples of this.
 _SLOT = 4096
+_OTHERS_READ = 0o004
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
     """What must be at a path, None for nothing. `owner` is the component that wants it so, if that is known.
 
-    `content` is whether content and size are known, `whole` whether attributes and flags are all known.
+    `content` is whether content and size are known, `whole` whether attributes and flags are all known. `text` is the
+    content itself, where that is at hand.
     """
 
     seen: Seen | None
     owner: str = ""
     content: bool = True
     whole: bool = True
+    text: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Promises:
-    """Promises by path as the running node has it; `everything` when no other path may be there but `allowed` ones."""
+    """Promises by path as the running node has it; `everything` when no other path may be there but `allowed` ones.
+
+    `hidden` are paths of the root file system that lie below where the firmware's partition is mounted.
+    """
 
     paths: Mapping[str, Promise]
     everything: bool
     allowed: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
 
 
 def promised(
@@ -67,8 +75,10 @@ def promised(
     Where it cannot be known whose card it is, what stamps fill in or replace is not compared.
     """
     paths: dict[str, Promise] = {}
+    hidden: frozenset[str] = frozenset()
     if census is not None:
-        paths |= {path: Promise(seen) for path, seen in census.root.items()}
+        hidden = frozenset(path for path in census.root if path.startswith(f"{mountpoint}/"))
+        paths |= {path: Promise(s) for path, s in census.root.items() if path not in hidden}
         paths |= {mountpoint + path: Promise(seen) for path, seen in census.firmware.items()}
     if plan is not None:
         _planned(plan[0].delta, paths, known=census is not None)
@@ -81,10 +91,10 @@ def promised(
         for path in [path for path, promise in paths.items() if _stamped_over(path, promise)]:
             paths[path] = replace(paths[path], content=False)
     if plan is not None and plan[1] is not None:
-        for path, (size, digest) in _stamped(plan[0], plan[1], mountpoint):
-            _hold(paths, path, size, digest)
+        for path, text in _stamped(plan[0], plan[1], mountpoint):
+            _hold(paths, path, *_digest(text), text)
     allowed = frozenset() if bare else frozenset({f"{mountpoint}/{label.NAME}"})
-    return Promises(paths, everything=census is not None, allowed=allowed)
+    return Promises(paths, everything=census is not None, allowed=allowed, hidden=hidden)
 
 
 def _stamped_over(path: str, promise: Promise) -> bool:
@@ -138,8 +148,7 @@ def _compared(
     if wanted.target != seen.target:
         yield Finding("PI106", path, f"it leads to `{seen.target}`, not to `{wanted.target}`")
     if promise.content and (wanted.size, wanted.sha256) != (seen.size, seen.sha256):
-        sizes = f": {seen.size} bytes instead of {wanted.size}" if seen.size != wanted.size else ""
-        yield Finding("PI101", path, f"its content is another than promised{_of(promise)}{sizes}")
+        yield Finding("PI101", path, _other_content(path, promise, wanted, seen, view))
     if view.on_firmware(path) is not None:
         return
     if wanted.mode != seen.mode and wanted.kind != "link":
@@ -150,6 +159,18 @@ def _compared(
             f"it belongs to {seen.uid}:{seen.gid}, not to {wanted.uid}:{wanted.gid}",
         )  # fmt: skip
     yield from _attributes(path, promise, wanted, seen)
+
+
+def _other_content(path: str, promise: Promise, wanted: Seen, seen: Seen, view: View) -> str:
+    """With the line that differs, where the promised text is known and no secret."""
+    words = [f"{seen.size} bytes instead of {wanted.size}"] if seen.size != wanted.size else []
+    found = view.read(path)
+    if promise.text is not None and found is not None and _digest(promise.text)[1] == wanted.sha256:
+        boot = view.on_firmware(path) is not None
+        shown = path == view.cmdline if boot else bool(wanted.mode & seen.mode & _OTHERS_READ)
+        words.append(difference(promise.text, found, shown=shown))
+    told = "; ".join(filter(None, words))
+    return f"its content is another than promised{_of(promise)}{told and f': {told}'}"
 
 
 def _attributes(path: str, promise: Promise, wanted: Seen, seen: Seen) -> Iterator[Finding]:
@@ -165,7 +186,11 @@ def _attributes(path: str, promise: Promise, wanted: Seen, seen: Seen) -> Iterat
 def _extra(promises: Promises, view: View) -> Iterator[Finding]:
     """What is there and promised by nobody; of a directory and what is in it only the directory."""
     place = view.place.mountpoint
-    found = [*view.root, *(place + path for path in view.firmware)]
+    under = {path for path in view.root if path.startswith(f"{place}/")}
+    for path in sorted(under - promises.hidden):
+        words = "nobody sees it there: the firmware partition is mounted over it"
+        yield Finding("PI104", path, words)
+    found = [*(view.root.keys() - under), *(place + path for path in view.firmware)]
     last = ""
     extra = [p for p in found if p not in promises.paths and p not in promises.allowed]
     for path in sorted(extra, key=lambda p: p.split("/")):
@@ -195,7 +220,8 @@ def _planned(delta: Delta, paths: dict[str, Promise], *, known: bool) -> None:
                     seen = replace(seen, attributes=attributes, flags=before.seen.flags)
                 whole = before is not None and before.seen is not None
                 content = not isinstance(entry, Slot)
-                paths[path] = Promise(seen, owner, content, whole)
+                text = entry.content if isinstance(entry, File) else None
+                paths[path] = Promise(seen, owner, content, whole, text)
 
 
 def _made(entry: Entry) -> Seen:
@@ -227,25 +253,26 @@ def _made(entry: Entry) -> Seen:
 
 def _stamped(
     variant: VariantPlan, stamp: StampPlan, mountpoint: str
-) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Digests of a node's own files."""
+) -> Iterator[tuple[str, bytes]]:
+    """A node's own files."""
     for path, slot in variant.slots.items():
-        yield path, _digest(stamp.slots[path].ljust(slot.size, PADDING))
+        yield path, stamp.slots[path].ljust(slot.size, PADDING)
     for name, content in stamp.firmware.items():
-        yield f"{mountpoint}/{name}", _digest(content)
+        yield f"{mountpoint}/{name}", content
 
 
 def _digest(content: bytes) -> tuple[int, str]:
     return len(content), hashlib.sha256(content).hexdigest()
 
 
-def _hold(paths: dict[str, Promise], path: str, size: int, digest: str) -> None:
+def _hold(
+    paths: dict[str, Promise], path: str, size: int, digest: str, text: bytes | None = None
+) -> None:
     """Promise this content at `path`."""
     before = paths.get(path)
     if before is None or before.seen is None:
         seen = Seen(kind="file", mode=0o755, size=size, sha256=digest)
-        paths[path] = Promise(seen, "the stamp", whole=False)
+        paths[path] = Promise(seen, "the stamp", whole=False, text=text)
     else:
-        paths[path] = replace(
-            before, seen=replace(before.seen, size=size, sha256=digest), content=True
-        )
+        seen = replace(before.seen, size=size, sha256=digest)
+        paths[path] = replace(before, seen=seen, content=True, text=text)

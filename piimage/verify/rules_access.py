@@ -203,6 +203,21 @@ def homes(view: View) -> Iterator[Finding]:
         yield from _private(view, home, uid, row[0])
 
 
+def logins(view: View) -> Iterator[Finding]:
+    """PI226: people get the shell that passwd names, and nothing keeps them out: login(1), pam_nologin(8)."""
+    for row in _rows(view, "/etc/passwd"):
+        if len(row) != _FIELDS["/etc/passwd"] or not row[2].isdigit():
+            continue
+        person = int(row[2]) == 0 or _FIRST_HUMAN <= int(row[2]) < _NOBODY
+        if person and row[6] and not view.resolves(row[6]):
+            yield Finding(
+                "PI226", "/etc/passwd", f"`{row[0]}` has the shell `{row[6]}`, which is not there"
+            )
+    for path in ("/etc/nologin", "/var/run/nologin"):
+        if path in view.root:
+            yield Finding("PI226", path, "it keeps everybody out but root")
+
+
 def _private(view: View, home: str, uid: int, name: str) -> Iterator[Finding]:
     folder = f"{home}/.ssh"
     for path in (home, folder, *view.below(folder)):
@@ -243,4 +258,4 @@ def _rows(view: View, path: str) -> list[list[str]]:
     return [line.split(":") for line in lines if line.strip() and line[0] not in "#+-"]
 
 
-RULES = (accounts, open_doors, sudo, ssh_server, ssh_config, homes, secrets)
+RULES = (accounts, open_doors, sudo, ssh_server, ssh_config, homes, logins, secrets)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
+import time
 from typing import TYPE_CHECKING
 
 from piimage.bases.guest_text import fstab
 from piimage.bases.layout import mount_lines, partition_of
 from piimage.bases.units import ADMIN, VENDOR
 from piimage.components.identity import MACHINE_ID
+from piimage.components.timesync import CLOCK_EPOCH
 from piimage.distros import boot_loader
 from piimage.distros.firmware_config import CONFIG
 from piimage.facts import FileFact
@@ -27,7 +29,14 @@ _GROWS = "rpi-resize.service"
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 _COUNT = re.compile(r"[0-9]")
 _MERGED = ("/bin", "/lib", "/sbin")
-_MAX_HOPS = 8
+#: Whose times the clock goes on from: systemd's own, timesyncd's, chronyd's with `-s` (Debian's, and Fedora's).
+_CLOCKS = (
+    CLOCK_EPOCH,
+    "/var/lib/systemd/timesync/clock",
+    "/var/lib/chrony/chrony.drift",
+    "/var/lib/chrony/drift",
+)
+_DAY = 86400
 
 
 def command_line(view: View) -> Iterator[Finding]:
@@ -59,7 +68,7 @@ def _command_line(view: View, path: str) -> Iterator[Finding]:
         yield Finding("PI202", path, f"`root={roots[-1]}` is not the root file system of this card")
     for token in tokens:
         name = token.removeprefix("init=")
-        if name != token and not _resolves(view, name):
+        if name != token and not view.resolves(name):
             yield Finding("PI202", path, f"`{token}` names a program that is not there")
 
 
@@ -145,7 +154,7 @@ def mount_points(view: View) -> Iterator[Finding]:
 def helpers(view: View) -> Iterator[Finding]:
     """PI223: a share that fstab mounts needs mount.nfs(8), which Raspberry Pi OS trixie comes without."""
     wants = [e for e in fstab(view.text("/etc/fstab")) if e.fstype in _NFS]
-    if wants and not _resolves(view, "/usr/sbin/mount.nfs"):
+    if wants and not view.resolves("/usr/sbin/mount.nfs"):
         yield Finding(
             "PI223", "/etc/fstab", f"`{wants[0].target}` needs mount.nfs, which is not there"
         )
@@ -211,26 +220,18 @@ def target(view: View) -> Iterator[Finding]:
     )
     if path is None:
         yield Finding("PI224", f"{VENDOR}/default.target", "there is none to boot into")
-    elif not view.read(path) and not _resolves(view, path):
+    elif not view.read(path) and not view.resolves(path):
         yield Finding("PI224", path, f"it leads to `{view.root[path].target}`, which is not there")
 
 
-def _resolves(view: View, path: str) -> bool:
-    """Whether `path` leads to a file, by links anywhere on the way."""
-    for _ in range(_MAX_HOPS):
-        at = ""
-        for part in posixpath.normpath(path).strip("/").split("/"):
-            at += f"/{part}"
-            seen = view.root.get(at)
-            if seen is None:
-                return False
-            if seen.kind == "link":
-                rest = posixpath.normpath(path)[len(at) :]
-                path = posixpath.join(posixpath.dirname(at), seen.target) + rest
-                break
-        else:
-            return view.root[at].kind == "file"
-    return False
+def clock(view: View) -> Iterator[Finding]:
+    """PI225: systemd and chronyd take the times of these files for times that have been."""
+    latest = time.time() + _DAY
+    for path in _CLOCKS:
+        when = view.written(path)
+        if when is not None and when > latest:
+            date = time.strftime("%Y-%m-%d", time.gmtime(when))
+            yield Finding("PI225", path, f"it was written on {date}, to which the clock would go")
 
 
 RULES = (
@@ -243,4 +244,5 @@ RULES = (
     growth,
     merged_usr,
     target,
+    clock,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ _SWITCH = "/etc/cloud/cloud-init.disabled"
 _CLOUD, _CLOUD_FOLDER = "/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d"
 _HEADER = "#cloud-config"
 _PRIVATE = 0o077
+_DAY = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,10 @@ def host_key(view: View, who: Who) -> Iterator[Finding]:
 def _certified(path: str, certificate: SSHCertificate, view: View, who: Who) -> Iterator[Finding]:
     if who.node.encode() not in certificate.valid_principals:
         yield Finding("PI207", path, f"it is not for `{who.node}`")
+    if not certificate.valid_after <= time.time() + _DAY:
+        yield Finding("PI207", path, f"it begins to count on {_date(certificate.valid_after)} only")
+    if certificate.valid_before < time.time():
+        yield Finding("PI207", path, f"it has expired on {_date(certificate.valid_before)}")
     try:
         certificate.verify_cert_signature()
     except (InvalidSignature, UnsupportedAlgorithm):
@@ -186,6 +192,14 @@ def _certified(path: str, certificate: SSHCertificate, view: View, who: Who) -> 
     ]
     if authorities and not any(text in line for line in authorities):
         yield Finding("PI207", path, f"it is signed by none that {slots.KNOWN_HOSTS} trusts")
+
+
+def _date(seconds: int) -> str:
+    """The day; times that no clock shows stay numbers."""
+    try:
+        return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
 
 
 def names(view: View, who: Who) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 #: Longer files are not looked into.
 _LIMIT = 16 << 20
+_MAX_HOPS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class View:
     root: Mapping[str, Seen]
     firmware: Mapping[str, Seen]
     reader: Callable[[str], bytes | None] = field(repr=False)
+    clock: Callable[[str], int | None] = field(repr=False, default=lambda _path: None)
 
     def seen(self, path: str) -> Seen | None:
         """What is at exactly `path`."""
@@ -61,6 +64,27 @@ class View:
     def text(self, path: str) -> str:
         """The content as text, "" for what is not there; odd bytes survive."""
         return (self.read(path) or b"").decode(errors="surrogateescape")
+
+    def written(self, path: str) -> int | None:
+        """When a path of the root file system was last written, in epoch seconds; None for what is not there."""
+        return self.clock(path)
+
+    def resolves(self, path: str) -> bool:
+        """Whether `path` leads to a file, by links anywhere on the way."""
+        for _ in range(_MAX_HOPS):
+            at = ""
+            for part in posixpath.normpath(path).strip("/").split("/"):
+                at += f"/{part}"
+                seen = self.root.get(at)
+                if seen is None:
+                    return False
+                if seen.kind == "link":
+                    rest = posixpath.normpath(path)[len(at) :]
+                    path = posixpath.join(posixpath.dirname(at), seen.target) + rest
+                    break
+            else:
+                return self.root[at].kind == "file"
+        return False
 
     def below(self, folder: str) -> Iterator[str]:
         """Paths of files, links and folders right in `folder`, in order of their bytes."""
@@ -144,6 +168,7 @@ def opened(
             root=known,
             firmware=files,
             reader=read,
+            clock=ext4.modified,
         )
 
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    SSHCertificateBuilder,
+    SSHCertificateType,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from phony import BOOT_START, SEED, SMALL_BOOT_SIZE, SMALL_ROOT_START
@@ -21,6 +31,7 @@ from piimage.disk.slots import Patch
 from piimage.facts import Filesystem, Partition, PartitionTable
 from piimage.verify import disks, formats, rules_access, rules_boot, rules_network, rules_seed
 from piimage.verify.catalog import RULES, Finding
+from piimage.verify.difference import difference
 from piimage.verify.promises import broken, promised
 from piimage.verify.traits import Traits, compared
 from piimage.verify.traits import traits as traits_of
@@ -120,6 +131,63 @@ def test_without_an_imprint_slots_are_not_compared_by_content():
     assert {f.path for f in broken(variant, view(filled, {"/piimage.json": FILE}))} == {
         "/slot", "/boot/firmware/piimage.json",
     }  # fmt: skip
+
+
+def test_what_lies_below_a_mount_is_told_unless_the_base_has_it_so():
+    tree = {**TREE, "/boot/firmware": FOLDER, "/boot/firmware/old": FILE}
+    due = promised(counting(tree, {"/cmdline.txt": FILE}), None, None, "/boot/firmware")
+    seen = {**tree, "/boot/firmware/cmdline.txt": FILE}
+
+    assert not list(broken(due, view(tree, {"/cmdline.txt": FILE})))
+    (found,) = broken(due, view(seen, {"/cmdline.txt": FILE}))
+    assert (found.rule, found.path) == ("PI104", "/boot/firmware/cmdline.txt")
+
+
+@pytest.mark.parametrize(
+    ("due", "found", "shown", "hidden"),
+    [
+        (b"a\nb\nc\n", b"a\nB\nc\n", "line 2 is `B`, not `b`", "line 2 is another"),
+        (b"a\nb\nc\n", b"a\nc\n", "line 2, `b`, is missing", "line 2 is missing"),
+        (b"a\nc\n", b"a\nb\nc\n\n\n", "line 2, `b`, is too much", "line 2 is too much"),
+        (b"a\n", b"a\nb\nc\nd\n", "line 2, `b`, is too much, and 2 more lines",
+         "line 2 is too much, and 2 more lines"),
+        (b"a\nb\n", b"x\ny\n", "line 1 is `x`, not `a`, and 1 more line", "line 1 is another, and 1 more line"),
+        (b"  psk: secret\n", b"  psk: other\n", "line 1 is `  psk: other`, not `  psk: secret`",
+         "line 1 (`psk`) is another"),
+        (b"w " * 60 + b"last\n", b"w " * 59 + b"new last\n", "line 1 has lost `w` and has `new` too much",
+         "line 1 is another"),
+        (b"w " * 60 + b"a b\n", b"w " * 60 + b"b a\n", "line 1 has its words in another order", "line 1 is another"),
+        (b"a" * 300, b"b" * 300, f"line 1 has lost `{'a' * 100}...` and has `{'b' * 100}...` too much",
+         "line 1 is another"),
+        (b"a\n\n", b"a\n", "the ends of the two differ", "the ends of the two differ"),
+        (b"a\0b", b"a\0c", "", ""), (b"a" * (1 << 19), b"b", "", ""),
+    ],
+)  # fmt: skip
+def test_the_line_that_differs_is_told_or_only_its_number(due, found, shown, hidden):
+    assert difference(due, found, shown=True) == shown
+    assert difference(due, found, shown=False) == hidden
+
+
+@given(st.text(alphabet="ab\n", max_size=30), st.text(alphabet="ab\n", max_size=30))
+def test_a_difference_is_always_told(due, found):
+    told = difference(due.encode(), found.encode(), shown=True)
+
+    assert bool(told) == (due != found)
+
+
+def test_what_others_may_not_read_is_not_told():
+    """Of a promised text the line, of a private one its number."""
+    files = {"/open": File(b"address: 1\n"), "/private": File(b"psk: 1\n", mode=0o600)}
+    held = {"/open": b"address: 2\n", "/private": b"psk: 2\n"}
+    tree = {
+        path: Seen(kind="file", mode=entry.mode, size=len(entry.content), sha256="0" * 64)
+        for path, entry in files.items()
+    }
+    card = dataclasses.replace(view(tree), reader=held.get)
+    told = {f.path: f.message for f in broken(promised(None, None, plan_of(files), "/boot"), card)}
+
+    assert told["/open"].endswith("of users: line 1 is `address: 2`, not `address: 1`")
+    assert told["/private"].endswith("of users: line 1 (`psk`) is another")
 
 
 # -- the disk and the cluster ------------------------------------------------------------------------
@@ -290,6 +358,66 @@ def test_no_rule_stumbles_over_what_an_image_may_hold(documents, texts):
     for rule in rules_seed.OF_NODE:
         assert all(finding.rule in RULES for finding in rule(image, rules_seed.Who("node3", "i")))
     assert traits_of(image, "node3").disk_id == TABLE.disk_id
+
+
+def test_a_clock_that_starts_in_the_future_is_told():
+    def found(path, when):
+        card = dataclasses.replace(view({}), clock={path: when}.get)
+        return [(f.rule, f.path) for f in rules_boot.clock(card)]
+
+    now = int(time.time())
+    for path in ("/usr/lib/clock-epoch", "/var/lib/chrony/chrony.drift"):
+        assert found(path, now) == []
+        assert found(path, now + 3 * 86400) == [("PI225", path)]
+    assert found("/etc/passwd", now + 3 * 86400) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "told"),
+    [
+        (0, (1 << 64) - 1, []), (-10, 10, []), (-20, -10, ["it has expired on "]), (10, 20, ["it begins to count on "]),
+        (1 << 60, (1 << 64) - 1, ["it begins to count on "]),
+    ],
+)  # fmt: skip
+def test_a_certificate_that_does_not_count_today_is_told(after, before, told):
+    """Days from today, or far away."""
+    today = int(time.time())
+    after, before = (n if n == 0 or n > 1 << 32 else today + n * 86400 for n in (after, before))
+    key, authority = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    certificate = (
+        SSHCertificateBuilder().public_key(key.public_key()).serial(1).type(SSHCertificateType.HOST).key_id(b"x")
+        .valid_principals([b"node3"]).valid_after(after).valid_before(before).sign(authority)
+    )  # fmt: skip
+    held = {
+        slots.HOST_KEY: key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+        slots.HOST_PUBLIC: key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        slots.HOST_CERTIFICATE: certificate.public_bytes(),
+    }
+    tree = {path: Seen(kind="file", mode=0o600, size=1) for path in held}
+    card = dataclasses.replace(view(tree), reader=held.get)
+
+    found = [f.message for f in rules_seed.host_key(card, rules_seed.Who("node3"))]
+
+    assert len(found) == len(told)
+    assert all(said.startswith(due) for said, due in zip(found, told, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("line", "links", "told"),
+    [
+        ("ada:x:1000:1000::/home/ada:/bin/bash", {}, 0), ("ada:x:1000:1000::/home/ada:/bin/zsh", {}, 1),
+        ("root:x:0:0::/root:/bin/zsh", {}, 1), ("sys:x:3:3::/:/bin/zsh", {}, 0), ("ada:x:1000:1000::/home/ada:", {}, 0),
+        ("ada:x:1000:1000::/home/ada:/bin/bash", {"/etc/nologin": FILE}, 1),
+        ("ada:x:1000:1000::/home/ada:/bin/sh", {"/usr/bin/sh": Seen(kind="link", mode=0o777, target="bash")}, 0),
+        ("ada:x:1000:1000::/home/ada:/bin/sh", {"/usr/bin/sh": Seen(kind="link", mode=0o777, target="sh")}, 1),
+    ],
+)  # fmt: skip
+def test_who_gets_no_shell_is_told(line, links, told):
+    usr = Seen(kind="link", mode=0o777, target="usr/bin")
+    tree = {"/bin": usr, "/usr": FOLDER, "/usr/bin": FOLDER, "/usr/bin/bash": FILE, **links}
+    card = dataclasses.replace(view(tree), reader={"/etc/passwd": line.encode()}.get)
+
+    assert [f.rule for f in rules_access.logins(card)] == ["PI226"] * told
 
 
 def test_a_stamp_that_changes_what_is_not_its_own_is_told(small_master):
