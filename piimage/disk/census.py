@@ -1,6 +1,6 @@
 """A census: every name on both file systems of an image with what it is, so that any change can be named.
 
-Contents are told by their SHA-256. Times are left out: equal trees have equal censuses.
+Contents are told by their SHA-256. Times are read, but neither compared nor kept: equal trees have equal censuses.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import json
 import stat
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from piimage.disk.ext4 import Ext4
@@ -53,7 +53,7 @@ class Seen:
     """One name: `kind` as in `FileFact`, `size` and `sha256` of a file's content, `target` of a link.
 
     `target` of what is none of these three is its type and number, as in `c 1:3`. `attributes` are the extended
-    ones, as text where they are text and else in hex.
+    ones, as text where they are text and else in hex. `mtime` is in epoch seconds, 0 on the FAT and in what was kept.
     """
 
     kind: str
@@ -65,6 +65,7 @@ class Seen:
     target: str = ""
     flags: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
+    mtime: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +234,7 @@ def _seen(ext4: Ext4, inode: Inode, digests: dict[int, str]) -> Seen:
         target=target,
         flags=inode.flags & _FLAGS,
         attributes={name: _text(value) for name, value in attributes(ext4.inodes, inode).items()},
+        mtime=inode.mtime,
     )
 
 
@@ -254,7 +256,7 @@ def _text(value: bytes) -> str:
 
 def _short(seen: Seen) -> dict[str, Any]:
     """What is not as it is in most: a census has a name for each of tens of thousands of files."""
-    whole = asdict(seen)
+    whole = asdict(replace(seen, mtime=0))
     return {name: value for name, value in whole.items() if value or name in ("kind", "mode")}
 
 

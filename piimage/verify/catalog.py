@@ -45,7 +45,7 @@ RULES = {
     "PI222": "the system's directories are merged into /usr",
     "PI223": "shares have their helper",
     "PI224": "the node boots into a target that is there",
-    "PI225": "the clock does not start in the future",
+    "PI225": "nothing is from the future",
     "PI226": "people get a shell",
     "PI301": "names are unique in the cluster",
     "PI302": "addresses are unique in the cluster",

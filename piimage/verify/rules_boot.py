@@ -36,7 +36,7 @@ _CLOCKS = (
     "/var/lib/chrony/chrony.drift",
     "/var/lib/chrony/drift",
 )
-_DAY = 86400
+_DAY, _MOST = 86400, 20
 
 
 def command_line(view: View) -> Iterator[Finding]:
@@ -63,6 +63,8 @@ def _command_line(view: View, path: str) -> Iterator[Finding]:
     if not roots:
         yield Finding("PI202", path, "it has no `root=`")
         return
+    if len(roots) > 1:
+        yield Finding("PI202", path, f"it has {len(roots)} of `root=`")
     partition = partition_of(roots[-1], view.table)
     if partition is None or partition.number != view.place.root:
         yield Finding("PI202", path, f"`root={roots[-1]}` is not the root file system of this card")
@@ -224,14 +226,17 @@ def target(view: View) -> Iterator[Finding]:
         yield Finding("PI224", path, f"it leads to `{view.root[path].target}`, which is not there")
 
 
-def clock(view: View) -> Iterator[Finding]:
-    """PI225: systemd and chronyd take the times of these files for times that have been."""
+def future(view: View) -> Iterator[Finding]:
+    """PI225: systemd and chronyd take the times of some files for times that have been; make(1) those of all."""
     latest = time.time() + _DAY
-    for path in _CLOCKS:
-        when = view.written(path)
-        if when is not None and when > latest:
-            date = time.strftime("%Y-%m-%d", time.gmtime(when))
-            yield Finding("PI225", path, f"it was written on {date}, to which the clock would go")
+    late = {path: seen.mtime for path, seen in view.root.items() if seen.mtime > latest}
+    for path in late if len(late) <= _MOST else sorted(late.keys() & set(_CLOCKS)):
+        date = time.strftime("%Y-%m-%d", time.gmtime(late[path]))
+        words = ", to which the clock would go" if path in _CLOCKS else ""
+        yield Finding("PI225", path, f"it was written on {date}, which is to come{words}")
+    if len(late) > _MOST:
+        words = f"{len(late)} files are from the future: is the clock of this machine behind?"
+        yield Finding("PI225", "", words)
 
 
 RULES = (
@@ -244,5 +249,5 @@ RULES = (
     growth,
     merged_usr,
     target,
-    clock,
+    future,
 )

@@ -30,7 +30,7 @@ def sudoers(view: View) -> Iterator[Finding]:
             continue
         text = view.text(path)
         lines = [line for line in text.splitlines(keepends=True) if "includedir" not in line]
-        for words in _asked("visudo", "-c", "-q", "-f", content="".join(lines)):
+        for words in _asked("visudo", "-c", "-f", content="".join(lines)):
             yield Finding("PI216", path, f"visudo says: {words}")
 
 

@@ -50,7 +50,6 @@ class View:
     root: Mapping[str, Seen]
     firmware: Mapping[str, Seen]
     reader: Callable[[str], bytes | None] = field(repr=False)
-    clock: Callable[[str], int | None] = field(repr=False, default=lambda _path: None)
 
     def seen(self, path: str) -> Seen | None:
         """What is at exactly `path`."""
@@ -64,10 +63,6 @@ class View:
     def text(self, path: str) -> str:
         """The content as text, "" for what is not there; odd bytes survive."""
         return (self.read(path) or b"").decode(errors="surrogateescape")
-
-    def written(self, path: str) -> int | None:
-        """When a path of the root file system was last written, in epoch seconds; None for what is not there."""
-        return self.clock(path)
 
     def resolves(self, path: str) -> bool:
         """Whether `path` leads to a file, by links anywhere on the way."""
@@ -168,7 +163,6 @@ def opened(
             root=known,
             firmware=files,
             reader=read,
-            clock=ext4.modified,
         )
 
 

@@ -282,6 +282,7 @@ MUTATIONS = [
     Mutation("immutable", do("sif /etc/hosts flags 0x80010"), "PI105", "/etc/hosts"),
     Mutation("nobody-may-log-in", text("/etc/nologin", "closed\n"), "PI104 PI226", "/etc/nologin"),
     Mutation("clock-in-the-future", do("sif /usr/lib/clock-epoch mtime @0xe0000000"), "PI225", "/usr/lib/clock-epoch"),
+    Mutation("file-of-tomorrow", do("sif /etc/shells mtime @0xe0000000"), "PI225", "/etc/shells"),
     Mutation("below-the-mount", text("/boot/firmware/cmdline.txt", "quiet\n"), "PI104", "/boot/firmware/cmdline.txt",
              alone=False),
     # the firmware's partition
@@ -289,6 +290,8 @@ MUTATIONS = [
              "/boot/firmware/cmdline.txt"),
     Mutation("cmdline-root", fat_sub("cmdline.txt", "root=LABEL=rootfs", "root=PARTUUID=00000000-02"), "PI101 PI202",
              "/boot/firmware/cmdline.txt"),
+    Mutation("cmdline-two-roots", fat_sub("cmdline.txt", "root=LABEL=rootfs", "root=LABEL=rootfs root=LABEL=rootfs"),
+             "PI101 PI202", "/boot/firmware/cmdline.txt"),
     Mutation("cmdline-country", fat_sub("cmdline.txt", " cfg80211.ieee80211_regdom=IT", ""), "PI101 PI213",
              "/boot/firmware/cmdline.txt"),
     Mutation("cmdline-id", fat_sub("cmdline.txt", "rootwait", "rootwait ds=nocloud;i=one"), "PI101 PI209",

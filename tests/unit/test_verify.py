@@ -360,16 +360,24 @@ def test_no_rule_stumbles_over_what_an_image_may_hold(documents, texts):
     assert traits_of(image, "node3").disk_id == TABLE.disk_id
 
 
-def test_a_clock_that_starts_in_the_future_is_told():
-    def found(path, when):
-        card = dataclasses.replace(view({}), clock={path: when}.get)
-        return [(f.rule, f.path) for f in rules_boot.clock(card)]
-
+def test_what_is_from_the_future_is_told():
     now = int(time.time())
-    for path in ("/usr/lib/clock-epoch", "/var/lib/chrony/chrony.drift"):
-        assert found(path, now) == []
-        assert found(path, now + 3 * 86400) == [("PI225", path)]
-    assert found("/etc/passwd", now + 3 * 86400) == []
+
+    def found(*paths, days=3):
+        late = dataclasses.replace(FILE, mtime=now + days * 86400)
+        return list(rules_boot.future(view({"/a": FILE} | dict.fromkeys(paths, late))))
+
+    (epoch,), (other,) = found("/usr/lib/clock-epoch"), found("/etc/passwd")
+    assert (epoch.rule, epoch.path, epoch.message.endswith("the clock would go")) == (
+        "PI225",
+        "/usr/lib/clock-epoch",
+        True,
+    )
+    assert (other.path, other.message.endswith("which is to come")) == ("/etc/passwd", True)
+    assert found("/etc/passwd", "/usr/lib/clock-epoch", days=0) == []
+    many = found("/usr/lib/clock-epoch", *(f"/{n}" for n in range(50)))
+    assert [f.path for f in many] == ["/usr/lib/clock-epoch", ""]
+    assert many[1].message.startswith("51 files")
 
 
 @pytest.mark.parametrize(
