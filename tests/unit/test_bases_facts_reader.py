@@ -181,7 +181,7 @@ def test_large_and_odd_files_of_etc(tmp_path):
             "no partition holds /etc/os-release.*saw: 1 vfat `bootfs`, 2 ext4 `rootfs`",
         ),
         ({"/usr/lib/os-release": text("NAME=x\n")}, UnsupportedError, "no `ID`.*`NAME=x`"),
-        ({"/usr/bin/dash": None}, ImageError, "no complete system"),
+        ({"/usr/bin/dash": None, "/usr/bin/bash": None}, ImageError, "no complete system"),
         ({"/usr/bin/dash": text(ARM64[:18] + b"\x3e" + ARM64[19:])}, ImageError, "`amd64`, but"),
         ({"/etc/fstab": None}, ImageError, "fstab does not mount.*says: nothing"),
         ({"/usr/lib/systemd/system/systemd-networkd.service": Node("/dev/null")},
