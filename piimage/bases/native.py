@@ -106,4 +106,5 @@ def native_tools(
             )  # fmt: skip
             run([*namespace, "chmod", "755", scratch / "tools"])
             (scratch / "tools").rename(target)
+    cache.used(target)
     return NativeTools(target, triplet, loader)
