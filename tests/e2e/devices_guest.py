@@ -125,7 +125,8 @@ def faults(card, worn):
     rest = (CARD - 5008, "linear", f"{backing} 5008")
     on_mapped("bad sectors", payload, (5000, "linear", f"{backing} 0"), (8, "error", ""), rest)
     on_mapped("bad sectors, resumed", payload, whole, mode="resume")
-    on_mapped("flaky", payload, (CARD, "flakey", f"{backing} 0 1 1 1 error_writes"))
+    # Two good seconds, in which a quick machine would be done; then two bad ones, which some try outlasts.
+    on_mapped("flaky", payload, (CARD, "flakey", f"{backing} 0 2 2 1 error_writes"), after=2.05)
     on_mapped("flaky, resumed", payload, whole, mode="resume")
 
 
@@ -142,8 +143,9 @@ def put_in_again():
     raise RuntimeError("the disk does not come back")
 
 
-def on_mapped(what, payload, *targets, mode="fresh"):
+def on_mapped(what, payload, *targets, mode="fresh", after=0.0):
     card = mapped(b"card", *targets)
+    time.sleep(after)
     write(what, payload, card, mode=mode)
     device_mapper(4, b"card")
 

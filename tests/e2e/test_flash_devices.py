@@ -193,7 +193,7 @@ def test_sectors_that_refuse_are_named(told):
 
 
 def test_a_card_that_now_and_then_refuses_is_tried_again(told):
-    """Each second second it takes no write, and what fails for longer than all tries is told."""
+    """For two seconds of each four it takes no write; what fails for longer than all tries is told."""
     found = told["flaky"]
     assert found["retried"]
     assert found["table"] == ("code" not in found)
