@@ -35,7 +35,7 @@ def make(name: str, *, store: Store, progress: Progress, force: bool = False) ->
     if entry is None or entry.obtain != "make":
         raise PiimageError(f"`{name}` is not a base that can be made", hint=catalog.cure(name, ()))
     suite = entry.suite
-    with store.lock(f"make-{name}"):
+    with store.in_use(), store.lock(f"make-{name}"):
         if not force and store.record(name) is not None:
             progress.say(f"base `{name}` is here already; `--force` makes it anew")
             return store.base(name)

@@ -63,7 +63,7 @@ def pull(
     `FetchError` when it does not come, `ImageError` or `UnsupportedError` for what cannot be a base, and
     `WriteFailedError` when there is no room. What came is kept for the next time, unless it is wrong.
     """
-    with store.lock(f"pull-{name}"):
+    with store.in_use(), store.lock(f"pull-{name}"):
         if store.record(name) is not None:
             progress.say(f"base `{name}` is here already")
             return store.base(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,8 +163,9 @@ class Store(Cache):
             raise PiimageError(
                 f"base `{name}` is not here", hint=f"these are: {present}" if present else None
             )
-        with self.idle(), self.scratch() as scratch, self.lock("bases"):
-            self._home(name).rename(scratch / "gone")
+        # Another process may have been quicker.
+        with self.idle(), self.scratch() as gone, self.lock("bases"), suppress(FileNotFoundError):
+            self._home(name).rename(gone / name)
         return record
 
     def _open(self, record: Record) -> Base:

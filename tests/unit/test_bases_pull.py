@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import lzma
+import os
 import random
 import resource
 import subprocess
@@ -590,3 +592,24 @@ def test_a_mirrors_directory_stands_for_the_address(store, packed, tmp_path, mon
     base = store.base("https://images.example.org/y.img.xz", sha256=sha(packed))
 
     assert base.origin.sha256 == sha(packed)
+
+
+def test_pruning_waits_for_a_download(site, store, packed, monkeypatch):
+    seen = []
+    real = Store.lock
+
+    def lock(self, name):
+        if name.startswith("pull-"):  # held from here to the end
+            use = os.open(store.root / "locks/use.lock", os.O_RDWR)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(use)
+            seen.append(name)
+        return real(self, name)
+
+    monkeypatch.setattr(Store, "lock", lock)
+    site.put("/os/x.img.xz", packed)
+
+    store.base(f"{site.url}/os/x.img.xz", sha256=sha(packed))
+
+    assert len(seen) == 1
