@@ -34,6 +34,7 @@ chmod 755 /usr/sbin/policy-rc.d
 
 say configuring
 run_dpkg --configure --pending
+#CONFIGURED
 say auditing
 audit=$(dpkg --audit)
 [ -z "$audit" ] || { echo "$audit"; say "dpkg --audit finds packages that are not right"; exit 1; }

@@ -8,6 +8,7 @@ from piimage.bake import dpkg_script, rpm_script
 from piimage.bake.apt import Apt
 from piimage.bake.dnf import Dnf
 from piimage.distros.family import family
+from piimage.distros.firmware_hook import as_on_the_board
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +49,11 @@ def script(layer: Layer, facts: Facts, preseed: Sequence[str] = ()) -> bytes:
     names = {package.name.partition(":")[0] for package in layer.packages}
     answers = [line for line in preseed if line.split()[0] in names]
     return dpkg_script.script(
-        layer, architecture=facts.architecture, when=facts.made or 0, preseed=answers
+        layer,
+        architecture=facts.architecture,
+        when=facts.made or 0,
+        preseed=answers,
+        board=as_on_the_board(facts),
     )
 
 

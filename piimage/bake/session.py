@@ -122,7 +122,9 @@ class Packages:
             refuse(self.cluster, roles, base.facts)
             wanted = {
                 other: real_names(
-                    wanted_packages(self.cluster, other), base.facts, self.cluster.directory
+                    wanted_packages(self.cluster, other, base.facts),
+                    base.facts,
+                    self.cluster.directory,
                 )
                 for other in roles
             }

@@ -21,6 +21,12 @@ _DISPLAY_MANAGERS = (
     "sddm.service",
 )
 _DEFAULT = "/etc/systemd/system/default.target"
+#: Debian's images for the Raspberry Pi configure raspi-firmware once more at the first boot (image-specs): before
+#: anything else and without a limit, kernel and initramfs are copied to the FAT, cmdline.txt and config.txt truncated
+#: and written anew, for a serial port and a model that the image already has them for. Power that fails by then leaves
+#: a card that does not start, a FAT that is worn a node without multi-user.target. The next kernel does the same, and
+#: finds what is ours (`firmware`).
+_REGENERATES = "rpi-reconfigure-raspi-firmware.service"
 
 
 def image(_cluster: Cluster, role: Role, facts: Facts) -> Contribution:
@@ -31,6 +37,7 @@ def image(_cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     return Contribution(
         delta=Delta.of("boot", {_DEFAULT: Symlink(f"/usr/lib/systemd/system/{unit}")}),
         cmdline=role.cmdline,
+        disable=(_REGENERATES,) if _REGENERATES in facts.units else (),
         config_txt=role.config_txt,
         checks=(Check(name="target", argv=("systemctl", "get-default"), expect=f"^{unit}$"),),
     )

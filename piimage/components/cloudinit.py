@@ -12,6 +12,7 @@ from piimage.components import slots
 from piimage.components.contribution import Check, Contribution
 from piimage.components.emit import cloud_config, yaml_text
 from piimage.delta import Absent, Delta, Directory, File, Slot
+from piimage.distros import firmware_hook
 from piimage.distros.boot_loader import command_line
 from piimage.errors import UnsupportedError
 
@@ -100,7 +101,8 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         entries[slots.NETWORK] = Slot(8 * _KIB)
     if facts.has(_SWITCH):
         entries[_SWITCH] = Absent()
-    present = {token.partition("=")[0] for token in command_line(facts).split()}
+    tokens = [*command_line(facts).split(), *firmware_hook.extra_tokens(facts)]
+    present = {token.partition("=")[0] for token in tokens}
     return Contribution(
         delta=Delta.of("cloudinit", entries),
         cmdline_drop=tuple(key for key in _OVERRIDES if key in present),

@@ -1,13 +1,14 @@
 """What a component gives: the interface between one line of the recipe and the plan.
 
-A component is a module of this package with up to four pure functions:
+A component is a module of this package with up to five pure functions:
 
     packages(cluster, role) -> tuple[str, ...]      logical names of the packages that it needs on the image
+    lacking(cluster, role, facts) -> tuple[str, ...] the same, of what this one base comes without
     preseed(cluster, role) -> tuple[str, ...]       lines for debconf-set-selections(1), before those
     image(cluster, role, facts) -> Contribution     the variant: no secret, no identity, no node in sight
     stamp(cluster, node, facts, secrets) -> Stamp   what makes the variant this node
 
-`facts` are of the base with those packages installed.
+`facts` are of the base with those packages installed; those of `lacking` are from before.
 
 `plan/plan.py` runs them all, merges the fragments and lets the owner of each shared file render it once.
 """

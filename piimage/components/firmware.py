@@ -3,7 +3,7 @@
 Where the firmware starts U-Boot and that starts GRUB (Fedora), the command line is in the entries of the boot loader.
 Debian's package raspi-firmware writes both anew whenever a kernel or it itself is installed
 (/etc/kernel/postinst.d/z50-raspi-firmware). What we add therefore also goes where that hook takes
-it from.
+it from (`distros/firmware_hook.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from piimage.components.textfile import encode, rewritten, with_newline
 from piimage.delta import File, Slot
 from piimage.distros import boot_loader
 from piimage.distros.firmware_config import CONFIG, cmdline_path
+from piimage.distros.firmware_hook import HOOK_CMDLINE, HOOK_CONFIG, regenerates
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -23,16 +24,7 @@ if TYPE_CHECKING:
     from piimage.delta import Entry
     from piimage.facts import Facts
 
-_HOOK = "/etc/kernel/postinst.d/z50-raspi-firmware"
-#: A slot: tokens of a single node must survive a kernel update too.
-HOOK_CMDLINE = "/etc/default/raspi-extra-cmdline"
-HOOK_CONFIG = "/etc/default/raspi-firmware-custom"
 _HEADING = "# added by piimage"
-
-
-def regenerates(facts: Facts) -> bool:
-    """Whether the base has Debian's hook (Raspberry Pi OS' raspi-firmware has none)."""
-    return HOOK_CMDLINE in facts.text(_HOOK)
 
 
 def tokens(parts: Iterable[Contribution]) -> tuple[str, ...]:
@@ -73,6 +65,7 @@ def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
     add, drop = tokens(parts), dropped(parts)
     found = _command_lines(add, drop, facts) if add or drop else {}
     if regenerates(facts):
+        # a slot: tokens of a single node must survive a kernel update too
         found[HOOK_CMDLINE] = Slot(4096, mode=0o644)
     lines = list(dict.fromkeys(line for part in parts for line in part.config_txt))
     if lines:
@@ -119,9 +112,11 @@ def config_text(text: str, lines: Sequence[str]) -> str:
     return with_newline(present) + "\n".join([_HEADING, "[all]", *lines]) + "\n"
 
 
-def stamped_cmdline(facts: Facts, variant: Sequence[str], own: Sequence[str]) -> dict[str, bytes]:
-    """The hook's slot: what the base has in it, the variant's tokens and the node's own."""
+def stamped_cmdline(
+    facts: Facts, variant: Sequence[str], own: Sequence[str], drop: Sequence[str] = ()
+) -> dict[str, bytes]:
+    """The hook's slot: what the base has in it but for `drop`, the variant's tokens and the node's own."""
     if not regenerates(facts):
         return {}
-    text = merge_tokens(facts.text(HOOK_CMDLINE), [*variant, *own])
+    text = merge_tokens(facts.text(HOOK_CMDLINE), [*variant, *own], drop)
     return {HOOK_CMDLINE: encode(text)}

@@ -30,6 +30,10 @@ ff02::2 ip6-allrouters
 #: Asks for locale, keymap and root password on the console when the machine id is `uninitialized`
 #: (systemd-firstboot(1)); a node without keyboard would wait for ever.
 _PROMPT = "systemd-firstboot.service"
+#: Debian's images for the Raspberry Pi take a host name, root's password in clear and root's one key from a file on the
+#: FAT, at every boot, and basic.target requires it: without the FAT the node would not come up (image-specs,
+#: rpi-set-sysconf). Who a node is says its cluster.yaml.
+_SYSCONF_UNIT, _SYSCONF = "rpi-set-sysconf.service", "sysconf.txt"
 
 
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
@@ -47,8 +51,14 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     dbus = facts.files.get(_DBUS_ID)
     if dbus is not None and dbus.kind == "file":
         entries[_DBUS_ID] = Absent()
-    mask = (_PROMPT,) if _PROMPT in facts.units else ()
-    return Contribution(delta=Delta.of("identity", entries), mask=mask)
+    sysconf = f"{facts.firmware}/{_SYSCONF}"
+    if facts.has(sysconf):
+        entries[sysconf] = Absent()
+    return Contribution(
+        delta=Delta.of("identity", entries),
+        disable=(_SYSCONF_UNIT,) if _SYSCONF_UNIT in facts.units else (),
+        mask=(_PROMPT,) if _PROMPT in facts.units else (),
+    )
 
 
 def stamp(cluster: Cluster, node: Node, _facts: Facts, _secrets: Secrets) -> Stamp:

@@ -10,7 +10,12 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from piimage.components import network_dhcpcd, network_netplan, network_profiles
+from piimage.components import (
+    network_dhcpcd,
+    network_ifupdown,
+    network_netplan,
+    network_profiles,
+)
 from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.delta import Delta, File
 from piimage.errors import UnsupportedError
@@ -29,6 +34,7 @@ _STACKS: Mapping[str, ModuleType] = MappingProxyType(
         "netplan-networkmanager": network_profiles,
         "networkmanager": network_profiles,
         "dhcpcd": network_dhcpcd,
+        "ifupdown": network_ifupdown,
     }
 )
 
@@ -46,6 +52,15 @@ def _stack(facts: Facts) -> ModuleType:
             f" which is not supported: {', '.join(_STACKS)} are",
             hint="use another base, such as `debian-13`",
         ) from None
+
+
+def lacking(cluster: Cluster, role: Role, facts: Facts) -> tuple[str, ...]:
+    """Logical names of packages that the stack in force lacks for what the role has."""
+    stack = _STACKS.get(facts.network_stack)
+    if stack is None or not hasattr(stack, "lacking"):
+        return ()
+    wanted: tuple[str, ...] = stack.lacking(cluster, role, facts)
+    return wanted
 
 
 def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:

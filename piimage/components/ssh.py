@@ -29,6 +29,9 @@ _KEY_MAKERS = (
     "sshd-keygen.target",
     "regenerate_ssh_host_keys.service",
 )
+#: Debian's images for the Raspberry Pi make them all where there is none, by configuring openssh-server once more; its
+#: file is in /etc, where a mask would be in its place (image-specs).
+_OWN_KEY_MAKER = "rpi-generate-ssh-host-keys.service"
 #: Raspberry Pi OS from 2022-09 to bookworm starts `firstboot` as init once: it calls the second script, which
 #: removes all host keys, ours too, before it makes others (raspberrypi-sys-mods).
 _FIRST_BOOT = "/usr/lib/raspberrypi-sys-mods/firstboot"
@@ -76,10 +79,12 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         entries[_REMOVES_KEYS] = File(_KEEPS_KEYS.encode(), mode=0o755)
     entries |= {path: Absent() for path in _SOCKET_LEFTOVERS if facts.has(path)}
     socket = facts.units.get(_SOCKET)
+    off = [_SOCKET] if socket is not None and socket.enabled else []
+    off += [_OWN_KEY_MAKER] if _OWN_KEY_MAKER in facts.units else []
     return Contribution(
         delta=Delta.of("ssh", entries),
         enable=(unit,),
-        disable=(_SOCKET,) if socket is not None and socket.enabled else (),
+        disable=tuple(off),
         mask=tuple(name for name in _KEY_MAKERS if name in facts.units),
         checks=(
             Check(name="ssh server", argv=("systemctl", "is-active", unit), expect="^active$"),

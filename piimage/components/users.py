@@ -28,14 +28,26 @@ if TYPE_CHECKING:
     from piimage.facts import Facts
 
 _SKELETON = "/etc/skel"
+_SUDOERS = "/etc/sudoers"
 #: Shells that deny a login are in no /etc/shells, and rightly wanted for service accounts.
 _NO_LOGIN = ("nologin", "false")
 #: What sudoers(5) cannot take for an alias, a keyword or a number.
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_-]*")
 
 
+def lacking(cluster: Cluster, _role: Role, facts: Facts) -> tuple[str, ...]:
+    """sudo, where somebody may use it and the base (Debian's images for the Raspberry Pi) comes without."""
+    return ("sudo",) if _wants_sudo(cluster) and not facts.has(_SUDOERS) else ()
+
+
+def _wants_sudo(cluster: Cluster) -> bool:
+    return any(user.sudo is not Sudo.NONE for user in cluster.users)
+
+
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     """Accounts, homes, sudoers; raises `UnsupportedError` for what the base cannot hold."""
+    if _wants_sudo(cluster) and not facts.has(_SUDOERS):
+        raise UnsupportedError("the base has no sudo", hint="use a base with the package sudo")
     distro, accounts = family(facts), Accounts(facts)
     taken = takeover.find(cluster.users, accounts)
     wizard = takeover.wizard(facts, accounts)

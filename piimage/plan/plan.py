@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantPlan:
-    """What a role's image must hold. `cmdline` are the kernel tokens that stamps repeat.
+    """What a role's image must hold. `cmdline` are the kernel tokens that stamps repeat, `cmdline_drop` those to go.
 
     `units` says of each unit that a component cares for whether it is to `enable`, `disable` or `mask`.
     """
@@ -42,6 +42,7 @@ class VariantPlan:
     checks: tuple[Check, ...]
     deferred: tuple[str, ...]
     cmdline: tuple[str, ...]
+    cmdline_drop: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -93,7 +94,7 @@ def plan_ahead(cluster: Cluster, role: Role, facts: Facts) -> tuple[VariantPlan,
             part = component.image(cluster, role, facts)
             units.entries([part], part.delta, facts)
         except UnsupportedError as error:
-            if not packages_of(component, cluster, role):
+            if not packages_of(component, cluster, role, facts):
                 raise
             waiting[component.__name__.rpartition(".")[2]] = error.message
         else:
@@ -118,6 +119,7 @@ def _assembled(
         checks=tuple(check for part in parts for check in part.checks),
         deferred=tuple(sentence for part in parts for sentence in part.deferred),
         cmdline=firmware.tokens(parts),
+        cmdline_drop=firmware.dropped(parts),
         units=units.wishes(parts),
     )
 
@@ -162,7 +164,7 @@ def plan_stamp(  # noqa: PLR0917 -- each is of a type of its own
     ]
     own = (*node.cmdline, *(token for stamp in stamps for token in stamp.cmdline))
     filled = _one(stamp.slots for stamp in stamps)
-    filled |= firmware.stamped_cmdline(facts, variant.cmdline, own)
+    filled |= firmware.stamped_cmdline(facts, variant.cmdline, own, variant.cmdline_drop)
     filled |= cloudinit.seed(
         _one(stamp.user_data for stamp in stamps), _one(stamp.network for stamp in stamps)
     )

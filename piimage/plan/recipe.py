@@ -57,20 +57,24 @@ COMPONENTS: tuple[ModuleType, ...] = (
 )
 
 
-def packages_of(component: ModuleType, cluster: Cluster, role: Role) -> tuple[str, ...]:
-    """Logical names of the packages that a component needs."""
-    if not hasattr(component, "packages"):
-        return ()
-    wanted: tuple[str, ...] = component.packages(cluster, role)
+def packages_of(
+    component: ModuleType, cluster: Cluster, role: Role, facts: Facts
+) -> tuple[str, ...]:
+    """Logical names of the packages that a component needs over the base of `facts`."""
+    wanted: tuple[str, ...] = ()
+    if hasattr(component, "packages"):
+        wanted += component.packages(cluster, role)
+    if hasattr(component, "lacking"):
+        wanted += component.lacking(cluster, role, facts)
     return wanted
 
 
-def wanted_packages(cluster: Cluster, role: Role) -> dict[str, str]:
-    """Logical names of all packages that `role` needs, each with who asks for it, in words."""
+def wanted_packages(cluster: Cluster, role: Role, facts: Facts) -> dict[str, str]:
+    """Logical names of all packages that `role` needs over the base of `facts`, each with who asks for it, in words."""
     wanted: dict[str, str] = {}
     for component in COMPONENTS:
         name = component.__name__.rpartition(".")[2]
-        for package in packages_of(component, cluster, role):
+        for package in packages_of(component, cluster, role, facts):
             wanted.setdefault(package, f"component `{name}`")
     for package in role.packages:
         wanted.setdefault(package, f"`packages` of role `{role.name}`")

@@ -14,6 +14,7 @@ from piimage.components.identity import MACHINE_ID
 from piimage.components.timesync import CLOCK_EPOCH
 from piimage.distros import boot_loader
 from piimage.distros.firmware_config import CONFIG
+from piimage.distros.firmware_hook import DEFAULTS, HOOK, HOOK_CMDLINE
 from piimage.facts import FileFact
 from piimage.verify.catalog import Finding
 
@@ -27,6 +28,10 @@ _NAMED = ("label", "uuid", "partuuid", "/dev/disk/by-", "/dev/mmcblk", "/dev/sd"
 _NFS = ("nfs", "nfs4")
 _GROWS = "rpi-resize.service"
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
+#: Debian's images for the Raspberry Pi grow by their own initramfs alone, which is lost when it is made anew, and the
+#: files that it was made with are not there any more (image-specs). cloud-init does it by this program.
+_IMAGE_ID, _GROWPART = "/etc/raspi-image-id", "/usr/bin/growpart"
+_ROOT_PART = re.compile(r"^[ \t]*ROOTPART=[\"']?([^\"'\s]+)", re.MULTILINE)
 _COUNT = re.compile(r"[0-9]")
 _MERGED = ("/bin", "/lib", "/sbin")
 #: Whose times the clock goes on from: systemd's own, timesyncd's, chronyd's with `-s` (Debian's, and Fedora's).
@@ -81,6 +86,17 @@ def _entry(view: View, path: str, text: str) -> Iterator[Finding]:
         name = boot_loader.field(text, key)
         if name and f"{top}{name}" not in view.root:
             yield Finding("PI204", path, f"it names `{name}`, which is not there")
+
+
+def next_command_line(view: View) -> Iterator[Finding]:
+    """PI202: where a package writes the command line anew, it too has a root that is this card's."""
+    if HOOK_CMDLINE not in view.text(HOOK):
+        return
+    for root in _ROOT_PART.findall(view.text(DEFAULTS))[-1:]:
+        partition = partition_of(root, view.table)
+        if partition is None or partition.number != view.place.root:
+            words = f"`ROOTPART={root}` is not the root file system of this card: it comes with the next kernel"
+            yield Finding("PI202", DEFAULTS, words)
 
 
 def mounts(view: View) -> Iterator[Finding]:
@@ -195,7 +211,10 @@ def machine_id(view: View) -> Iterator[Finding]:
 
 
 def growth(view: View) -> Iterator[Finding]:
-    """PI206: what Raspberry Pi OS grows itself by has its word, its unit, and a first boot."""
+    """PI206: what Raspberry Pi OS grows itself by has its word, its unit, and a first boot; Debian's images another."""
+    if _IMAGE_ID in view.root and not view.resolves(_GROWPART):
+        words = "it is not there, and an initramfs that is made anew does not grow the root"
+        yield Finding("PI206", _GROWPART, words)
     if f"{VENDOR}/{_GROWS}" not in view.root:
         return
     unit = any(p.endswith(f".wants/{_GROWS}") for p in view.root if p.startswith(f"{ADMIN}/"))
@@ -241,6 +260,7 @@ def future(view: View) -> Iterator[Finding]:
 
 RULES = (
     command_line,
+    next_command_line,
     mounts,
     mount_points,
     helpers,

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from piimage.bases.units import ADMIN
 from piimage.components import slots
+from piimage.components.network_dhcpcd import SUPPLICANT
+from piimage.components.network_ifupdown import FOLDER, INTERFACES
+from piimage.distros.firmware_hook import HOOK, HOOK_CMDLINE
 from piimage.verify.catalog import Finding
 from piimage.verify.documents import document
 
@@ -22,14 +25,24 @@ _RFKILL = "/var/lib/systemd/rfkill"
 _COUNTRY = "cfg80211.ieee80211_regdom="
 _WIZARDS = ("userconfig.service", "initial-setup.service", "systemd-firstboot.service")
 _WIZARD_FILES = ("/etc/ssh/sshd_config.d/rename_user.conf", "/etc/xdg/autostart/piwiz.desktop")
-_ASKING_FILES = ("userconf", "userconf.txt", "custom.toml", "firstrun.sh")
+_ASKING_FILES = ("userconf", "userconf.txt", "custom.toml", "firstrun.sh", "sysconf.txt")
+#: Of Debian's images for the Raspberry Pi: each is required by a target, from below .requires (image-specs).
+_FIRST_BOOT = (
+    "rpi-set-sysconf.service",
+    "rpi-reconfigure-raspi-firmware.service",
+    "rpi-generate-ssh-host-keys.service",
+)
 _PRIVATE = 0o077
-#: In a profile of NetworkManager, and in dhcpcd.conf(5).
-_ADDRESS = re.compile(r"^(?:address\d*|static ip_address)=([0-9.]+)/", re.MULTILINE)
+#: In a profile of NetworkManager, in dhcpcd.conf(5), and in interfaces(5).
+_ADDRESS = re.compile(
+    r"^(?:(?:address\d*|static ip_address)=|[ \t]+address[ \t]+)([0-9.]+)/", re.MULTILINE
+)
+_STANZA = re.compile(r"^[ \t]*iface[ \t]+(\S+)[ \t]+(inet6?)[ \t]", re.MULTILINE)
+_KEY = re.compile(r"^[ \t]*wpa-(?:psk|passphrase|password)[ \t]", re.MULTILINE)
 
 
 def addresses(view: View) -> set[str]:
-    """Addresses that the seed's network-config, netplan or NetworkManager give to wires."""
+    """Addresses that the seed's network-config or the stack's own files give to wires."""
     found: set[str] = set()
     wires = config(view).get("ethernets")
     for wire in wires.values() if isinstance(wires, dict) else ():
@@ -37,9 +50,28 @@ def addresses(view: View) -> set[str]:
         listed = given if isinstance(given, list) else ()
         found |= {str(each).partition("/")[0] for each in listed}
     texts = [view.text(p) for p in view.below(_PROFILES) if "type=ethernet" in view.text(p)]
+    texts += [view.text(path) for path in _interfaces(view)]
     for text in (*texts, view.text("/etc/dhcpcd.conf")):
         found |= set(_ADDRESS.findall(text))
     return found
+
+
+def _interfaces(view: View) -> list[str]:
+    """The files of interfaces(5)."""
+    return [path for path in (INTERFACES, *view.below(FOLDER)) if path in view.root]
+
+
+def ports(view: View) -> Iterator[Finding]:
+    """PI212: ifupdown adds up what several files say of a port, and anybody may read a key in one that is open."""
+    seen: dict[tuple[str, str], str] = {}
+    for path in _interfaces(view):
+        text = view.text(path)
+        for port in _STANZA.findall(text):
+            if seen.setdefault(port, path) != path:
+                yield Finding("PI212", path, f"`{port[0]}` is configured in `{seen[port]}` too")
+        mode = view.root[path].mode
+        if mode & _PRIVATE and _KEY.search(text):
+            yield Finding("PI212", path, f"it holds a key, and its mode is {mode:04o}")
 
 
 def config(view: View) -> dict[str, Any]:
@@ -74,13 +106,19 @@ def wifi(view: View) -> Iterator[Finding]:
     """PI213: where there is a network without wires, its country is set and no switch is off."""
     wireless = "wifis" in config(view)
     wireless = wireless or any("type=wifi" in view.text(p) for p in view.below(_PROFILES))
-    if not wireless:
+    if not wireless and "network={" not in view.text(SUPPLICANT):
         return
     countries = [t.removeprefix(_COUNTRY) for t in view.tokens if t.startswith(_COUNTRY)]
     if not countries:
         yield Finding("PI213", view.cmdline, f"it has no `{_COUNTRY}`, so Wi-Fi stays off")
     elif not re.fullmatch(r"[A-Z]{2}", countries[-1]):
         yield Finding("PI213", view.cmdline, f"`{countries[-1]}` is no country")
+    elif (
+        HOOK_CMDLINE in view.text(HOOK)
+        and f"{_COUNTRY}{countries[-1]}" not in view.text(HOOK_CMDLINE).split()
+    ):
+        words = f"`{view.cmdline}` has the country from elsewhere: it goes with the next kernel"
+        yield Finding("PI213", HOOK_CMDLINE, words)
     if re.search(r"^WirelessEnabled=false", view.text(_STATE), re.MULTILINE):
         yield Finding("PI213", _STATE, "`WirelessEnabled=false` switches Wi-Fi off")
     for path in view.below(_RFKILL):
@@ -94,6 +132,8 @@ def wizard(view: View) -> Iterator[Finding]:
         name = path.rpartition("/")[2]
         if path.startswith(f"{ADMIN}/") and ".wants/" in path and name in _WIZARDS:
             yield Finding("PI214", path, f"`{name}` would wait for an answer")
+        if path.startswith(f"{ADMIN}/") and ".requires/" in path and name in _FIRST_BOOT:
+            yield Finding("PI214", path, f"`{name}` would undo what makes the node this one")
     for path in _WIZARD_FILES:
         if path in view.root:
             yield Finding("PI214", path, "the wizard of Raspberry Pi OS has left it")
@@ -107,4 +147,4 @@ def wizard(view: View) -> Iterator[Finding]:
             yield Finding("PI214", view.cmdline, f"`{token}` would run at every boot")
 
 
-RULES = (profiles, wifi, wizard)
+RULES = (profiles, ports, wifi, wizard)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from piimage.bases.units import ADMIN
 from piimage.components import slots
+from piimage.distros.firmware_hook import HOOK_CMDLINE
 from piimage.verify.catalog import Finding
 from piimage.verify.documents import document
 from piimage.verify.rules_network import addresses, config
@@ -92,9 +93,13 @@ def switches(view: View) -> Iterator[Finding]:
     """PI209: nothing switches cloud-init off or gives it another seed."""
     if _SWITCH in view.root:
         yield Finding("PI209", _SWITCH, "it switches cloud-init off")
-    for token in view.tokens:
-        if token.startswith(("ds=", "cloud-init=")):
-            yield Finding("PI209", view.cmdline, f"`{token}` overrides the seed")
+    for path, tokens in (
+        (view.cmdline, view.tokens),
+        (HOOK_CMDLINE, view.text(HOOK_CMDLINE).split()),
+    ):
+        for token in tokens:
+            if token.startswith(("ds=", "cloud-init=")):
+                yield Finding("PI209", path, f"`{token}` overrides the seed")
     for path, seen in view.root.items():
         if path.startswith(f"{ADMIN}/cloud-") and seen.target == "/dev/null":
             yield Finding("PI209", path, "a part of cloud-init is masked")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures import raspios, ubuntu
+from fixtures import debian_raspi, raspios, ubuntu
 from fixtures.facts_of import facts_of
 
 from piimage import resolve
@@ -31,6 +31,8 @@ CARDS = {
         ubuntu.jammy(),
         ubuntu.noble(),
         ubuntu.resolute(),
+        debian_raspi.bookworm(),
+        debian_raspi.trixie(debian_raspi.Choice(family=3)),
     )
 }
 #: What the tests of components hold, and is the same over every base.

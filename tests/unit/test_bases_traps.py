@@ -8,7 +8,7 @@ from dataclasses import replace
 import phony_facts as phony
 import pytest
 import yaml
-from fixtures import raspios, ubuntu
+from fixtures import debian_raspi, raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
 
@@ -31,11 +31,14 @@ CARDS = {
     "jammy": ubuntu.jammy(),
     "noble": ubuntu.noble(),
     "resolute": ubuntu.resolute(),
+    "raspi-12": debian_raspi.bookworm(),
+    "raspi-13": debian_raspi.trixie(debian_raspi.Choice(family=3, disk_id="00c0ffee")),
 }
 FACTS = {name: facts_of(card) for name, card in CARDS.items()}
 RASPIOS = [name for name, card in CARDS.items() if card.name.startswith("raspios")]
 WITH_FIRSTBOOT = ["bookworm", "bookworm-desktop", "bullseye"]
 UBUNTU = ["jammy", "noble", "resolute"]
+DEBIAN = ["raspi-12", "raspi-13"]
 SHA512 = "$6$salt$" + "h" * 86
 
 
@@ -94,7 +97,7 @@ def test_the_disk_signature_is_left_to_the_first_boot_where_partuuids_name_it(na
     assert stamping._names_partuuid(FACTS[name])
 
 
-@pytest.mark.parametrize("name", UBUNTU)
+@pytest.mark.parametrize("name", [*UBUNTU, *DEBIAN])
 def test_cards_of_one_image_get_signatures_of_their_own(name):
     assert not stamping._names_partuuid(FACTS[name])
 
@@ -249,6 +252,8 @@ STOCK = {
     "jammy": ubuntu.jammy(with_packages=False),
     "noble": ubuntu.noble(with_packages=False),
     "resolute": ubuntu.resolute(with_packages=False),
+    "raspi-12": debian_raspi.bookworm(debian_raspi.Choice(baked=False)),
+    "raspi-13": debian_raspi.trixie(debian_raspi.Choice(baked=False)),
 }
 LACKING = {
     "trixie": {"nfs-common", "chrony"},
@@ -257,6 +262,8 @@ LACKING = {
     "jammy": {"nfs-common", "chrony"},
     "noble": {"nfs-common", "chrony"},
     "resolute": {"nfs-common"},
+    "raspi-12": {"cloud-init", "chrony", "nfs-common", "sudo", "cloud-guest-utils"},
+    "raspi-13": {"cloud-init", "chrony", "nfs-common", "sudo", "cloud-guest-utils"},
 }
 
 
@@ -270,7 +277,7 @@ def test_what_a_stock_image_lacks_is_asked_of_its_archive(name):
     wanted = {
         name
         for node in full.nodes[:2]
-        for name in real_names(recipe.wanted_packages(full, node.role), facts)
+        for name in real_names(recipe.wanted_packages(full, node.role, facts), facts)
     }
 
     assert missing <= wanted
@@ -410,6 +417,8 @@ nodes: {{count: 3}}
         ("trixie", "noble", "arm64 noble"),
         ("noble", "resolute", "arm64 resolute"),
         ("jammy", "trixie", "arm64 trixie"),
+        ("raspi-13", "trixie", ""),
+        ("raspi-12", "debian-13", "arm64 trixie"),
     ],
 )
 def test_vendors_mix_in_a_cluster_when_their_releases_have_one_mpi(head, worker, refused, tmp_path):

@@ -117,7 +117,7 @@ def test_a_role_without_wifi_leaves_the_radio_alone():
     assert any("wait-online" in p for p in part.delta.entries)
 
 
-@pytest.mark.parametrize("stack", ["ifupdown", ""])
+@pytest.mark.parametrize("stack", ["wicd", ""])
 def test_other_stacks_are_refused_by_name(stack):
     with pytest.raises(UnsupportedError, match=f"`{stack or 'nothing known'}`, which is not"):
         image(facts=replace(phony.debian(), network_stack=stack))

@@ -124,8 +124,11 @@ def test_packages_and_units():
     )
     made = cluster(overlay)
 
-    assert recipe.wanted_packages(made, made.nodes[1].role)["htop"] == "component `overlays`"
-    assert "htop" not in recipe.wanted_packages(made, phony.HEAD)
+    assert (
+        recipe.wanted_packages(made, made.nodes[1].role, phony.debian())["htop"]
+        == "component `overlays`"
+    )
+    assert "htop" not in recipe.wanted_packages(made, phony.HEAD, phony.debian())
     found = planned(overlay)
     wants = "/etc/systemd/system/multi-user.target.wants/x.service"
     assert found.delta.entries[wants] == Symlink("/etc/systemd/system/x.service")
