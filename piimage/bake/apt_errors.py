@@ -32,6 +32,8 @@ _SIGNATURE = re.compile(
     r"clearsigned|public key",
     re.IGNORECASE,
 )
+#: What apt says of an archive that no longer has the release: Raspbian's, Debian's and Ubuntu's move old ones.
+_GONE = re.compile(r"does not have a Release file|no longer has a Release file|\b404\b")
 _HASH = re.compile(r"Hash Sum mismatch|unexpected size|Hashes of expected file", re.IGNORECASE)
 _LINES = 6
 #: How many letters of a mistyped name are taken to be right, so that not all of an archive's names are compared.
@@ -64,6 +66,13 @@ def unresolved(
 def unreachable(said: Result, base: Base) -> PiimageError:
     """For `apt-get update` that did not bring all indices."""
     text = said.text + said.stderr.decode(errors="replace")
+    if _GONE.search(text) and not _SIGNATURE.search(text):
+        words = _telling(text.splitlines())
+        return ToolFailedError(
+            f"the package archive of base `{base.name}` is not where the image's sources say{words}",
+            hint="old releases move to an archive of old releases: write its address into /etc/apt of the image before"
+            " it is imported, or use a newer base",
+        )
     return _fetching(text, base, "the package archive")
 
 

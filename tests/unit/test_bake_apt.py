@@ -268,6 +268,38 @@ def test_an_archive_that_does_not_give(failing, tmp_path, step, failure):
     assert said.splitlines()[0][:40] in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Err:2 http://old.test buster Release\n  404  Not Found [IP: 192.0.2.1 80]",
+        "E: The repository 'http://old.test buster Release' does not have a Release file.",
+    ],
+)
+def test_an_old_release_that_has_moved(failing, tmp_path, said):
+    archive = failing(update=f'echo "{said}" >&2; exit 100')
+
+    with pytest.raises(ToolFailedError, match="is not where the image's sources say") as caught:
+        archive.fetch([FOO], tmp_path)
+
+    assert "old releases move" in caught.value.hint
+
+
+def test_lists_of_another_time_are_left_in_the_image(fake, tmp_path):
+    """With them apt would ask whether a suite that has another name by now is meant (apt-secure(8))."""
+    old = "/var/lib/apt/lists/deb.test_debian_dists_trixie_InRelease"
+    image = make_phony(
+        tmp_path / "phony.img",
+        root_size=12 << 20,
+        root={"/etc/apt/sources.list.d/more.sources": Node(SOURCES.encode()), old: Node(b"Suite: testing\n")},
+    )  # fmt: skip
+    root = tmp_path / "apt"
+    root.mkdir()
+
+    write_root(root, image, read_facts(image, image_id="1" * 64))
+
+    assert list((root / "var/lib/apt/lists").iterdir()) == [root / "var/lib/apt/lists/partial"]
+
+
 def test_a_version_that_the_archive_no_longer_has(failing, tmp_path):
     archive = failing(download="echo \"E: Version '1' for 'foo' was not found\" >&2; exit 100")
 
