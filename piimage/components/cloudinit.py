@@ -14,6 +14,7 @@ from piimage.components.emit import cloud_config, yaml_text
 from piimage.delta import Absent, Delta, Directory, File, Slot
 from piimage.distros import firmware_hook
 from piimage.distros.boot_loader import command_line
+from piimage.distros.family import family
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -52,6 +53,19 @@ _SWITCH = "/etc/cloud/cloud-init.disabled"
 #: give all nodes one instance id (DataSourceNoCloud.py); `cloud-init=disabled` means what it says.
 _OVERRIDES = ("ds", "cloud-init")
 _NO_NETWORK = "network: {config: disabled}\n"
+#: Without it the first boot writes apt's sources anew from a template (cc_apt_configure.py, `apply_apt`), and with them
+#: goes the mirror that the image was made to use. Debian's package says the same in its cloud.cfg; others do not.
+_SOURCES_STAY = "apt: {preserve_sources_list: true}\n"
+#: From 24.3 on, and before; each is pulled in by cloud-init.target. Debian enables what is installed, Fedora's presets
+#: need not (systemd.preset(5)).
+UNITS = (
+    "cloud-init-main.service",
+    "cloud-init-local.service",
+    "cloud-init-network.service",
+    "cloud-init.service",
+    "cloud-config.service",
+    "cloud-final.service",
+)
 _KIB = 1024
 
 
@@ -77,7 +91,20 @@ def takes_network(facts: Facts) -> bool:
 
 
 def _settings(facts: Facts) -> str:
-    return _SETTINGS if takes_network(facts) else _SETTINGS + _NO_NETWORK
+    sources = _SOURCES_STAY if family(facts).name == "debian" else ""
+    return _SETTINGS + sources + ("" if takes_network(facts) else _NO_NETWORK)
+
+
+def _sleeping(facts: Facts) -> tuple[str, ...]:
+    """Units that no link starts yet; raises `UnsupportedError` for one that is masked."""
+    present = [name for name in UNITS if name in facts.units]
+    masked = [name for name in present if facts.units[name].masked]
+    if masked:
+        raise UnsupportedError(
+            f"the base has `{masked[0]}` masked, without which no node gets its name and its network",
+            hint=f"remove /etc/systemd/system/{masked[0]} from the image, or use one where cloud-init runs",
+        )
+    return tuple(n for n in present if facts.units[n].wanted_by and not facts.units[n].enabled)
 
 
 def packages(_cluster: Cluster, _role: Role) -> tuple[str, ...]:
@@ -86,7 +113,7 @@ def packages(_cluster: Cluster, _role: Role) -> tuple[str, ...]:
 
 
 def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
-    """The drop-in and the seed's slots; raises `UnsupportedError` for a base without cloud-init."""
+    """The drop-in and the seed's slots; raises `UnsupportedError` for a base whose cloud-init is missing or masked."""
     if facts.cloud_init is None:
         raise UnsupportedError(
             "the base has no cloud-init", hint="use a base with the package cloud-init"
@@ -105,6 +132,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     present = {token.partition("=")[0] for token in tokens}
     return Contribution(
         delta=Delta.of("cloudinit", entries),
+        enable=_sleeping(facts),
         cmdline_drop=tuple(key for key in _OVERRIDES if key in present),
         checks=(
             Check(

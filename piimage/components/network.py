@@ -7,12 +7,14 @@ Picks the renderer for the stack that is in force in the base; each stack is a s
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from piimage.components import (
     network_dhcpcd,
     network_ifupdown,
+    network_names,
     network_netplan,
     network_profiles,
 )
@@ -66,6 +68,7 @@ def lacking(cluster: Cluster, role: Role, facts: Facts) -> tuple[str, ...]:
 def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     """What all nodes of a role share: the radio on, its country, and nothing that waits."""
     part: Contribution = _stack(facts).image(cluster, role, facts)
+    part = replace(part, delta=part.delta.merge(Delta.of("network", network_names.link(facts))))
     if cluster.wifi is None or not role.wifi:
         return part
     radios = {f"/var/lib/systemd/rfkill/platform-{name}:wlan": File(b"0\n") for name in _RADIOS}

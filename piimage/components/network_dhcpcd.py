@@ -28,6 +28,8 @@ SUPPLICANT = "/etc/wpa_supplicant/wpa_supplicant.conf"
 _SERVICE = "dhcpcd.service"
 #: Raspberry Pi OS' option "wait for network at boot": with the cable out and no access point it waits for good.
 _WAITS = f"/etc/systemd/system/{_SERVICE}.d/wait.conf"
+#: On the firmware's partition: a first boot moves it over the one in /etc (raspberrypi-net-mods).
+_MOVED_IN = "wpa_supplicant.conf"
 _KIB = 1024
 _HEADING = "# added by piimage"
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+(?: [A-Za-z0-9_.-]+)*")
@@ -51,8 +53,9 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
         gid=present.gid if present else 0,
     )
     entries: dict[str, Entry] = {CONFIG: config}
-    if facts.has(_WAITS):
-        entries[_WAITS] = Absent()
+    for path in (_WAITS, f"{facts.firmware}/{_MOVED_IN}"):
+        if facts.has(path):
+            entries[path] = Absent()
     if cluster.wifi is not None and role.wifi:
         entries[SUPPLICANT] = Slot(4 * _KIB)
     return Contribution(delta=Delta.of("network", entries), enable=(_SERVICE,))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from piimage.components.contribution import Contribution, Stamp
 from piimage.components.network_names import WIRED, WIRELESS, passphrase
-from piimage.delta import Delta, File
+from piimage.delta import Delta, Directory, File
 
 if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node, Role, Wifi
@@ -35,6 +35,11 @@ _LATE_RADIO = (
 )
 
 
+#: cloud-init of Ubuntu 22.04 writes its file here for all to read, Wi-Fi key and all, and keeps doing so
+#: (cloudinit/features.py, NETPLAN_CONFIG_ROOT_READ_ONLY). Only root's programs read what is in it.
+_CONFIG = "/etc/netplan"
+
+
 def image(cluster: Cluster, role: Role, _facts: Facts) -> Contribution:
     """Drop-ins that keep a boot from waiting for a cable, a radio or an access point."""
     entries: dict[str, Entry] = {
@@ -44,6 +49,7 @@ def image(cluster: Cluster, role: Role, _facts: Facts) -> Contribution:
         device = "sys-subsystem-net-devices-wlan0.device"
         entries[f"/etc/systemd/system/{device}.d/10-piimage.conf"] = File(_SHORT_WAIT.encode())
         entries["/etc/udev/rules.d/90-piimage-wlan.rules"] = File(_LATE_RADIO.encode())
+        entries[_CONFIG] = Directory(0o700)
     return Contribution(delta=Delta.of("network", entries), enable=("systemd-networkd.service",))
 
 

@@ -15,6 +15,7 @@ from piimage.components.accounts import Account, Accounts, first_human
 from piimage.components.contribution import Contribution
 from piimage.components.textfile import rewritten
 from piimage.delta import Absent, Delta, Tree
+from piimage.distros.boot_loader import command_line
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -39,8 +40,14 @@ _WIZARD_UNITS = (
 )
 #: Fedora's reconfiguration at the next boot.
 _UNCONFIGURED = "/.unconfigured"
-#: On the FAT: a name and a hash for the wizard; a whole configuration for the first boot up to bookworm.
-_FIRMWARE_FILES = ("userconf", "userconf.txt", "custom.toml")
+#: On the FAT: a name and a hash for the wizard; a whole configuration for the first boot up to bookworm; the script of
+#: Raspberry Pi Imager 1.x, which makes users, sets passwords and the name; what is to come after all of these.
+_FIRMWARE_FILES = ("userconf", "userconf.txt", "custom.toml", "firstrun.sh", "rpi-preseed.toml")
+#: By these the script is run in place of a boot (systemd-run-generator(8)). Where it is not there, or mends what is no
+#: longer so (trixie), the node never comes up.
+_SCRIPT = re.compile(r"systemd\.run=\S*/firstrun\.sh")
+_SCRIPT_KEYS = ("systemd.run", "systemd.run_success_action", "systemd.run_failure_action")
+_SCRIPT_TARGET = "systemd.unit=kernel-command-line.target"
 #: Where a file is called like its user.
 _NAMED = ("/var/mail", "/var/spool/cron/crontabs")
 
@@ -191,8 +198,10 @@ def wizard(facts: Facts, accounts: Accounts) -> Contribution:
     if facts.has(_UNCONFIGURED):
         entries[_UNCONFIGURED] = Absent()
     present = "userconfig.service" in facts.units
+    scripted = any(map(_SCRIPT.fullmatch, command_line(facts).split()))
     return Contribution(
         delta=Delta.of("users", entries),
+        cmdline_drop=(*_SCRIPT_KEYS, _SCRIPT_TARGET) if scripted else (),
         mask=tuple(unit for unit in _WIZARD_UNITS if unit in facts.units),
         enable=("getty@tty1.service",) if present else (),
     )

@@ -68,6 +68,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         delta=wizard.delta.merge(Delta.of("users", entries), replacing=frozenset(entries)),
         enable=wizard.enable,
         mask=wizard.mask,
+        cmdline_drop=wizard.cmdline_drop,
         checks=checks,
     )
 

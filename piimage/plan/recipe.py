@@ -22,6 +22,7 @@ from piimage.components import (
     timesync,
     tools,
     trust,
+    upgrades,
     users,
     wolfram,
 )
@@ -45,6 +46,7 @@ COMPONENTS: tuple[ModuleType, ...] = (
     mdns,
     timesync,
     nfs,
+    upgrades,
     boot,
     roster,
     mpi,
