@@ -26,6 +26,7 @@ from piimage.verify import (
     promises,
     rules_access,
     rules_boot,
+    rules_mounts,
     rules_network,
     rules_seed,
     tools,
@@ -182,8 +183,9 @@ def _looked_at(view: View, known: Known) -> Iterator[Finding]:
     yield from _card(view, known)
     yield from _packages(view, known)
     yield from _units(view, known)
-    for rule in (*rules_boot.RULES, *rules_access.RULES, *rules_seed.RULES, *rules_network.RULES):
-        yield from rule(view)
+    for rules in (rules_boot, rules_mounts, rules_access, rules_seed, rules_network):
+        for rule in rules.RULES:
+            yield from rule(view)
     who = Who(known.node, known.imprint.instance_id if known.imprint else "")
     for of_node in rules_seed.OF_NODE:
         yield from of_node(view, who)

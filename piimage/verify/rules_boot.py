@@ -1,4 +1,4 @@
-"""Rules about the way from power to login: command line, firmware, file systems, growth, targets."""
+"""Rules about the way from power to login: command line, firmware, growth, targets, clocks."""
 
 from __future__ import annotations
 
@@ -7,32 +7,26 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from piimage.bases.guest_text import fstab
-from piimage.bases.layout import mount_lines, partition_of
+from piimage.bases.layout import partition_of
 from piimage.bases.units import ADMIN, VENDOR
 from piimage.components.identity import MACHINE_ID
 from piimage.components.timesync import CLOCK_EPOCH
 from piimage.distros import boot_loader
 from piimage.distros.firmware_config import CONFIG
 from piimage.distros.firmware_hook import DEFAULTS, HOOK, HOOK_CMDLINE
-from piimage.facts import FileFact
 from piimage.verify.catalog import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from piimage.bases.guest_text import FstabLine
     from piimage.verify.view import View
 
-_NAMED = ("label", "uuid", "partuuid", "/dev/disk/by-", "/dev/mmcblk", "/dev/sd")
-_NFS = ("nfs", "nfs4")
 _GROWS = "rpi-resize.service"
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 #: Debian's images for the Raspberry Pi grow by their own initramfs alone, which is lost when it is made anew, and the
 #: files that it was made with are not there any more (image-specs). cloud-init does it by this program.
 _IMAGE_ID, _GROWPART = "/etc/raspi-image-id", "/usr/bin/growpart"
 _ROOT_PART = re.compile(r"^[ \t]*ROOTPART=[\"']?([^\"'\s]+)", re.MULTILINE)
-_COUNT = re.compile(r"[0-9]")
 _MERGED = ("/bin", "/lib", "/sbin")
 #: Whose times the clock goes on from: systemd's own, timesyncd's, chronyd's with `-s` (Debian's, and Fedora's).
 _CLOCKS = (
@@ -99,85 +93,6 @@ def next_command_line(view: View) -> Iterator[Finding]:
             yield Finding("PI202", DEFAULTS, words)
 
 
-def mounts(view: View) -> Iterator[Finding]:
-    """PI203: every line of fstab can be read, and leads to what is there."""
-    path = "/etc/fstab"
-    text = view.text(path)
-    parsed = _mounted(view)
-    for line in text.splitlines():
-        words = line.split()
-        if words and not words[0].startswith("#"):
-            yield from _readable(path, words)
-    targets = [entry.target for entry in fstab(text)]
-    for target in sorted(set(targets)):
-        if targets.count(target) > 1:
-            yield Finding("PI203", path, f"`{target}` is mounted twice")
-    for target in ("/", view.place.mountpoint):
-        if target not in {entry.target for entry in parsed}:
-            yield Finding("PI203", path, f"nothing is mounted on `{target}`")
-    for entry in parsed:
-        if entry.spec.lower().startswith(_NAMED):
-            yield from _leads(view, path, entry)
-
-
-def _mounted(view: View) -> list[FstabLine]:
-    """What fstab and the image's own mount units mount."""
-    listing = {
-        path: FileFact(kind=s.kind, mode=s.mode, uid=s.uid, gid=s.gid, target=s.target or None)
-        for path, s in view.root.items()
-        if path.startswith(f"{ADMIN}/") and path.endswith(".mount")
-    }
-    contents = {path: view.read(path) or b"" for path, f in listing.items() if f.kind == "file"}
-    # what a share mounts is no partition of the card
-    lines = mount_lines(view.text("/etc/fstab"), listing, contents)
-    return [line for line in lines if line.fstype not in _NFS]
-
-
-def _leads(view: View, path: str, entry: FstabLine) -> Iterator[Finding]:
-    """To a partition of this card, to the right one, with the right type."""
-    partition = partition_of(entry.spec, view.table)
-    if partition is None:
-        yield Finding("PI203", path, f"`{entry.spec}` is not on this card")
-        return
-    due = {"/": view.place.root, view.place.mountpoint: view.place.firmware}.get(entry.target)
-    if due not in (None, partition.number):
-        yield Finding("PI203", path, f"`{entry.target}` gets another partition than its own")
-    kind = partition.filesystem.type if partition.filesystem else "nothing"
-    if entry.fstype not in ("auto", kind):
-        yield Finding("PI203", path, f"`{entry.spec}` holds {kind}, not {entry.fstype}")
-
-
-def _readable(path: str, words: list[str]) -> Iterator[Finding]:
-    """Enough fields, a place, and numbers where fstab(5) has numbers."""
-    if len(words) < 3 or not (words[1].startswith("/") or words[1] in ("none", "swap")):  # noqa: PLR2004 -- see above
-        yield Finding("PI203", path, "it has a line that mount(8) cannot read")
-    for word in words[4:6]:
-        if not _COUNT.fullmatch(word):
-            yield Finding("PI203", path, f"`{word}` is not a number in the line of `{words[1]}`")
-
-
-def mount_points(view: View) -> Iterator[Finding]:
-    """PI203: where something is mounted, nothing else is than a directory."""
-    for entry in _mounted(view):
-        seen = view.root.get(entry.target)
-        if entry.fstype in _NFS or entry.target == "/" or entry.fstype == "swap":
-            continue
-        if seen is not None and seen.kind not in (
-            "dir",
-            "link",
-        ):  # systemd makes one that is missing
-            yield Finding("PI203", entry.target, "fstab mounts on it, and it is no directory")
-
-
-def helpers(view: View) -> Iterator[Finding]:
-    """PI223: a share that fstab mounts needs mount.nfs(8), which Raspberry Pi OS trixie comes without."""
-    wants = [e for e in fstab(view.text("/etc/fstab")) if e.fstype in _NFS]
-    if wants and not view.resolves("/usr/sbin/mount.nfs"):
-        yield Finding(
-            "PI223", "/etc/fstab", f"`{wants[0].target}` needs mount.nfs, which is not there"
-        )
-
-
 def firmware_files(view: View) -> Iterator[Finding]:
     """PI204: kernel and initramfs that config.txt names for every board are there."""
     place = view.place.mountpoint
@@ -211,10 +126,15 @@ def machine_id(view: View) -> Iterator[Finding]:
 
 
 def growth(view: View) -> Iterator[Finding]:
-    """PI206: what Raspberry Pi OS grows itself by has its word, its unit, and a first boot; Debian's images another."""
+    """PI206: nothing lies behind the root; Raspberry Pi OS has all that it grows by, and Debian's images growpart."""
     if _IMAGE_ID in view.root and not view.resolves(_GROWPART):
         words = "it is not there, and an initramfs that is made anew does not grow the root"
         yield Finding("PI206", _GROWPART, words)
+    starts = {partition.number: partition.start for partition in view.table.partitions}
+    for number, start in starts.items():
+        if start > starts.get(view.place.root, start):
+            words = f"partition {number} lies behind the root file system, which cannot grow"
+            yield Finding("PI206", "", words)
     if f"{VENDOR}/{_GROWS}" not in view.root:
         return
     unit = any(p.endswith(f".wants/{_GROWS}") for p in view.root if p.startswith(f"{ADMIN}/"))
@@ -261,9 +181,6 @@ def future(view: View) -> Iterator[Finding]:
 RULES = (
     command_line,
     next_command_line,
-    mounts,
-    mount_points,
-    helpers,
     firmware_files,
     machine_id,
     growth,

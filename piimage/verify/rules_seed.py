@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_identity,
 )
 
-from piimage.bases.units import ADMIN
+from piimage.bases.units import ADMIN, VENDOR
 from piimage.components import slots
+from piimage.components.cloudinit import UNITS
 from piimage.distros.firmware_hook import HOOK_CMDLINE
 from piimage.verify.catalog import Finding
 from piimage.verify.documents import document
@@ -90,7 +91,7 @@ def seed_is_private(view: View) -> Iterator[Finding]:
 
 
 def switches(view: View) -> Iterator[Finding]:
-    """PI209: nothing switches cloud-init off or gives it another seed."""
+    """PI209: nothing switches cloud-init off or gives it another seed, and its units are started."""
     if _SWITCH in view.root:
         yield Finding("PI209", _SWITCH, "it switches cloud-init off")
     for path, tokens in (
@@ -103,6 +104,12 @@ def switches(view: View) -> Iterator[Finding]:
     for path, seen in view.root.items():
         if path.startswith(f"{ADMIN}/cloud-") and seen.target == "/dev/null":
             yield Finding("PI209", path, "a part of cloud-init is masked")
+    started = {
+        path.rpartition("/")[2] for path in view.root if path.rpartition("/")[0].endswith(".wants")
+    }
+    for path in (f"{VENDOR}/{name}" for name in UNITS if name not in started):
+        if path in view.root and "[Install]" in view.text(path):
+            yield Finding("PI209", path, "nothing starts this part of cloud-init")
 
 
 def settings(view: View) -> Iterator[Finding]:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.bases.units import VENDOR
 from piimage.components import slots
 from piimage.verify.catalog import Finding
 from piimage.verify.documents import document
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from piimage.verify.view import View
-
-#: What gives a disk another id at first boot: Raspberry Pi OS up to bookworm, and from trixie on
-#: (raspberrypi-sys-mods, `firstboot` and `set_partuuid`).
-_FIRST_BOOT = "init=/usr/lib/raspberrypi-sys-mods/firstboot"
-_RESIZE, _RESIZES = "resize", f"{VENDOR}/rpi-resize.service"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +50,7 @@ def traits(view: View, node: str) -> Traits | None:
         instance_id=str(meta.get("instance-id", "")),
         host_key=" ".join(key[:2]),
         disk_id=view.table.disk_id,
-        renews=_FIRST_BOOT in view.tokens or (_RESIZE in view.tokens and _RESIZES in view.root),
+        renews=view.renews_disk_id,
         roster=roster,
     )
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from piimage.bases.units import VENDOR
 from piimage.disk import census
 from piimage.disk.ext4 import Ext4
 from piimage.disk.fat_reader import Fat
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 #: Longer files are not looked into.
 _LIMIT = 16 << 20
 _MAX_HOPS = 8
+#: What gives the disk another id: raspi-config's script up to 2022-04, that of raspberrypi-sys-mods up to bookworm, and
+#: from trixie on `set_partuuid` in the initramfs. They put the new one into fstab and the command line.
+_FIRST_BOOTS = (
+    "init=/usr/lib/raspi-config/init_resize.sh",
+    "init=/usr/lib/raspberrypi-sys-mods/firstboot",
+)
+_RESIZE, _RESIZES = "resize", f"{VENDOR}/rpi-resize.service"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +104,13 @@ class View:
         """The path of the kernel's command line that is in force: of the boot loader's entries the one for now."""
         entries = self.entries
         return entries[0] if entries else self._of_firmware
+
+    @property
+    def renews_disk_id(self) -> bool:
+        """Whether the first boot, as Raspberry Pi OS has it, gives the disk another id."""
+        tokens = self.tokens
+        grows = _RESIZE in tokens and _RESIZES in self.root
+        return grows or any(token in tokens for token in _FIRST_BOOTS)
 
     @property
     def entries(self) -> list[str]:

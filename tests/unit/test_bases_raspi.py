@@ -22,7 +22,7 @@ from piimage.distros.firmware_hook import as_on_the_board
 from piimage.distros.packages import real_names
 from piimage.errors import UnsupportedError
 from piimage.plan import plan, recipe
-from piimage.verify import rules_access, rules_boot, rules_network, rules_seed
+from piimage.verify import rules_access, rules_boot, rules_mounts, rules_network, rules_seed
 from piimage.verify.view import Place, View
 
 BOOKWORM, TRIXIE = (
@@ -373,7 +373,8 @@ def told(card, **files):
         firmware={f"/{name}": Seen(kind="file", mode=0o755) for name in card.boot},
         reader=read,
     )
-    rules = (*rules_boot.RULES, *rules_access.RULES, *rules_seed.RULES, *rules_network.RULES)
+    rooms = (rules_boot, rules_mounts, rules_access, rules_seed, rules_network)
+    rules = [rule for room in rooms for rule in room.RULES]
     return {f"{f.rule} {f.path}" for rule in rules for f in rule(view)}
 
 

@@ -29,7 +29,15 @@ from piimage.disk.census import Census, Seen
 from piimage.disk.ext4 import open_ext4
 from piimage.disk.slots import Patch
 from piimage.facts import Filesystem, Partition, PartitionTable
-from piimage.verify import disks, formats, rules_access, rules_boot, rules_network, rules_seed
+from piimage.verify import (
+    disks,
+    formats,
+    rules_access,
+    rules_boot,
+    rules_mounts,
+    rules_network,
+    rules_seed,
+)
 from piimage.verify.catalog import RULES, Finding
 from piimage.verify.difference import difference
 from piimage.verify.promises import broken, promised
@@ -250,6 +258,111 @@ def test_a_disk_id_may_be_shared_where_the_first_boot_renews_it():
     assert compared(cards) == {}
 
 
+def holding(held, table=TABLE):
+    """A view of an image with these files."""
+    tree = {path: dataclasses.replace(FILE, size=len(data)) for path, data in held.items()}
+    made = dataclasses.replace(view(tree), table=table)
+    return dataclasses.replace(made, reader={p: d.encode() for p, d in held.items()}.get)
+
+
+RESIZES = "/usr/lib/systemd/system/rpi-resize.service"
+
+
+@pytest.mark.parametrize(
+    ("token", "unit", "renews"),
+    [
+        ("init=/usr/lib/raspi-config/init_resize.sh", False, True),
+        ("init=/usr/lib/raspberrypi-sys-mods/firstboot", False, True), ("resize", True, True),
+        ("resize", False, False), ("rootwait", True, False), ("init=/sbin/init", True, False),
+    ],
+)  # fmt: skip
+def test_first_boots_that_renew_a_disk_id_are_known(token, unit, renews):
+    held = {"/boot/firmware/cmdline.txt": f"quiet {token}\n", **({RESIZES: "x"} if unit else {})}
+
+    assert traits_of(holding(held), "node3").renews == renews
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "told"),
+    [
+        ("/etc/systemd/system/data.mount", "[Mount]\nWhat=/dev/disk/by-partuuid/01020304-03\n", 1),
+        ("/etc/crypttab", "data PARTUUID=01020304-03 none\n", 1),
+        ("/etc/systemd/system/data.mount", "[Mount]\nWhat=/dev/disk/by-partuuid/99020304-03\n", 0),
+        ("/etc/fstab", "PARTUUID=01020304-02 / ext4 defaults 0 1\n", 0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("renews", [True, False])
+def test_what_would_lose_its_partition_at_the_first_boot_is_told(path, text, told, renews):
+    token = "init=/usr/lib/raspberrypi-sys-mods/firstboot" if renews else "quiet"
+    card = holding({"/boot/firmware/cmdline.txt": token, path: text})
+
+    found = [(f.rule, f.path) for f in rules_mounts.renewed(card)]
+
+    assert found == [("PI203", path)] * (told and renews)
+
+
+@pytest.mark.parametrize(("start", "told"), [(1, 0), (20 << 20, 1)])
+def test_a_partition_behind_the_root_is_told(start, told):
+    root = partition(2, 8 << 20, 8 << 20)
+    table = dataclasses.replace(TABLE, partitions=(partition(1, start, 4096), root))
+
+    assert [f.rule for f in rules_boot.growth(holding({}, table))] == ["PI206"] * told
+
+
+@pytest.mark.parametrize(
+    ("text", "link", "told"),
+    [("[Install]\nWantedBy=cloud-init.target\n", False, 1), ("[Install]\n", True, 0), ("", False, 0)],
+)  # fmt: skip
+def test_a_part_of_cloud_init_that_nothing_starts_is_told(text, link, told):
+    name = "cloud-config.service"
+    held = {f"/usr/lib/systemd/system/{name}": text}
+    if link:
+        held[f"/etc/systemd/system/cloud-init.target.wants/{name}"] = text
+
+    assert [f.rule for f in rules_seed.switches(holding(held))] == ["PI209"] * told
+
+
+PROFILE = "/etc/NetworkManager/system-connections/own.nmconnection"
+KEYFILE = "[connection]\nid=own\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "mode", "uid", "told"),
+    [
+        (PROFILE, KEYFILE, 0o600, 0, 0), (PROFILE, KEYFILE, 0o644, 0, 1), (PROFILE, KEYFILE, 0o600, 1000, 1),
+        (PROFILE, "id=own\n", 0o600, 0, 1), ("/etc/netplan/own.yaml", "network: {wifis: {password: x}}\n", 0o600, 0, 0),
+        ("/etc/netplan/own.yaml", "network: {wifis: {password: x}}\n", 0o644, 0, 1),
+        ("/etc/netplan/own.yaml", "network: {version: 2}\n", 0o644, 0, 0),
+        ("/etc/netplan/own.yaml", "network: [\n", 0o600, 0, 1),
+    ],
+)  # fmt: skip
+def test_a_profile_that_is_ignored_or_tells_its_key_is_told(path, text, mode, uid, told):
+    card = holding({path: text})
+    seen = dataclasses.replace(card.root[path], mode=mode, uid=uid)
+    card = dataclasses.replace(card, root={path: seen})
+
+    assert [(f.rule, f.path) for f in rules_network.profiles(card)] == [("PI212", path)] * told
+
+
+SHARE = "/etc/systemd/system/work.mount"
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "ext4"])
+@pytest.mark.parametrize("helper", [True, False])
+@pytest.mark.parametrize("path", ["/etc/fstab", SHARE])
+def test_a_share_without_its_helper_is_told(kind, helper, path):
+    text = {
+        "/etc/fstab": f"10.0.0.1:/work /work {kind} defaults 0 0\n",
+        SHARE: f"[Mount]\nWhat=10.0.0.1:/work\nWhere=/work\nType={kind}\n",
+    }[path]
+    card = holding({path: text} | ({"/usr/sbin/mount.nfs": "x"} if helper else {}))
+    above = dict.fromkeys(("/usr", "/usr/sbin"), FOLDER)
+    card = dataclasses.replace(card, root={**card.root, **above})
+
+    told = kind == "nfs4" and not helper
+    assert [(f.rule, f.path) for f in rules_mounts.helpers(card)] == [("PI223", path)] * told
+
+
 def test_the_roster_of_the_odd_one_out_is_told():
     cards = {n: traits(n, i) for i, n in enumerate("abc")}
     cards["b"] = traits("b", 1, roster={"/etc/hosts": "old"})
@@ -353,7 +466,8 @@ def test_no_rule_stumbles_over_what_an_image_may_hold(documents, texts):
     tree = {path: dataclasses.replace(FILE, size=len(data)) for path, data in held.items()}
     image = View(table=TABLE, place=PLACE, boot_sector="", root=tree, firmware={}, reader=held.get)
 
-    for rule in (*rules_boot.RULES, *rules_access.RULES, *rules_seed.RULES, *rules_network.RULES):
+    rules = (rules_boot, rules_mounts, rules_access, rules_seed, rules_network)
+    for rule in (rule for room in rules for rule in room.RULES):
         assert all(finding.rule in RULES for finding in rule(image))
     for rule in rules_seed.OF_NODE:
         assert all(finding.rule in RULES for finding in rule(image, rules_seed.Who("node3", "i")))
