@@ -24,14 +24,16 @@ from piimage.components import network_profiles, slots
 from piimage.delta import Absent, Slot, Symlink
 from piimage.disk.table import read_table
 from piimage.distros import boot_loader
-from piimage.distros.packages import levels
+from piimage.distros.packages import levels, real_names
 from piimage.errors import ImageError, UnsupportedError
-from piimage.plan import plan
+from piimage.plan import plan, recipe
 from piimage.verify.examine import examine
 from piimage.verify.known import Known
 
 RELEASES = [pytest.param(r, id=f"fedora-{r.number}") for r in (fedora.OLD, fedora.NEW)]
 UNITS = "/etc/systemd/system"
+#: How a physical volume of LVM begins, after its first sector.
+VOLUME = b"LABELONE".ljust(20, b"\0") + b"\x20\0\0\0LVM2 001" + b"abcdefghijklmnopqrstuvwxyz012345"
 REGDOM = "cfg80211.ieee80211_regdom=IT"
 
 
@@ -179,6 +181,49 @@ def test_the_wire_is_found_under_the_name_that_fedora_gives_it(release):
     assert "interface-name=eth0;end0;\n" in profile
 
 
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_port_on_usb_is_the_wire_too(release):
+    """Up to the Pi 3 systemd would call it after its path or its address."""
+    found = entries(release)[f"{UNITS.rpartition('/')[0]}/network/10-piimage-wire.link"]
+
+    assert found.content.decode().splitlines() == [
+        "[Match]", "Driver=bcmgenet macb lan78xx smsc95xx", "", "[Link]", "Name=eth0",
+    ]  # fmt: skip
+    assert found.label == "system_u:object_r:etc_t:s0"
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_no_node_fetches_or_installs_by_itself(release):
+    facts, name = facts_of(release), "dnf-makecache.timer"
+    timer = phony.service(name, wanted_by="timers.target", enabled=True)
+    facts = phony.with_files(facts, {f"{UNITS}/timers.target.wants/{name}": phony.link("/x")})
+    facts = replace(facts, units={**facts.units, name: timer})
+
+    found = plan.plan_variant(phony.cluster(), phony.HEAD, facts).delta.entries
+
+    assert found[f"{UNITS}/timers.target.wants/{name}"] == Absent()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_apt_is_nothing_that_fedora_is_told_of(release):
+    assert b"apt" not in entries(release)["/etc/cloud/cloud.cfg.d/99-zz-piimage.cfg"].content
+
+
+def test_fedora_server_is_refused_with_what_can_be_used(tmp_path):
+    """A volume group, and /boot as xfs: no appliance ever sees two groups of one name."""
+    image = fedora.minimal(fedora.OLD, root_size=24 << 20).write(tmp_path / "card.img")
+    table = read_table(image)
+    with image.open("r+b") as file:
+        for number, head in ((2, b"XFSB"), (3, bytes(512) + VOLUME)):
+            file.seek(table.partition(number).start)
+            file.write(head.ljust(4096, b"\0"))
+
+    with pytest.raises(UnsupportedError, match="2 xfs, 3 LVM2_member") as error:
+        read_facts(image, image_id="c" * 64)
+
+    assert "Fedora Minimal" in (error.value.hint or "")
+
+
 def test_a_firewall_that_is_switched_off_is_none():
     facts = facts_of(fedora.OLD)
     units = {
@@ -248,6 +293,18 @@ def test_kernel_tokens_of_a_single_node_are_refused():
 
 def test_names_of_packages_are_fedoras():
     assert levels(facts_of(fedora.NEW)) == ("fedora-43", "fedora", "default")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_grows_the_root_is_asked_of_fedoras_archive(release):
+    """By cloud-init, which calls growpart: the image has neither."""
+    facts = facts_of(release)
+    kept = {n: v for n, v in facts.packages.items() if "cloud" not in n}
+    wanted = recipe.wanted_packages(phony.cluster(), phony.HEAD, facts)
+
+    assert {"cloud-init", "cloud-utils-growpart"} <= set(
+        real_names(wanted, replace(facts, packages=kept))
+    )
 
 
 def test_a_system_of_deployments_is_refused_with_the_way_to_go(tmp_path):

@@ -1,4 +1,7 @@
-"""What makes a vendor's card boot half configured, each by its name, over images laid out like the vendors'."""
+"""What makes a vendor's card boot half configured, each by its name, over images laid out like the vendors'.
+
+traps.py lists them all, of every image, with the tests and rules that hold each, here and elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,27 @@ import yaml
 from fixtures import debian_raspi, raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
+from traps import TRAPS
 
 from piimage import resolve, stamping
 from piimage.cluster import Mpi, SecretRef, Share, Sudo
 from piimage.components import cloudinit, slots, stand_ins, users
-from piimage.delta import Absent, File, Symlink
+from piimage.delta import Absent, Directory, File, Symlink
 from piimage.distros.firmware_config import cmdline_path
 from piimage.distros.packages import real_names
 from piimage.distros.system import recognise
 from piimage.errors import ConfigError, UnsupportedError
 from piimage.plan import plan, recipe
+from piimage.verify.catalog import RULES
 
 CARDS = {
     "trixie": raspios.trixie(),
+    "trixie-first": raspios.trixie(raspios.Choice(date="2025-10-01")),
     "trixie-armhf": raspios.trixie(raspios.Choice("armhf", date="2025-12-04", user="hans")),
     "bookworm": raspios.bookworm(),
     "bookworm-desktop": raspios.bookworm(raspios.Choice("armhf", "desktop", disk_id="0badc0de")),
     "bullseye": raspios.bullseye(),
+    "bullseye-early": raspios.bullseye(raspios.Choice("armhf", date="2022-01-28")),
     "jammy": ubuntu.jammy(),
     "noble": ubuntu.noble(),
     "resolute": ubuntu.resolute(),
@@ -36,10 +43,37 @@ CARDS = {
 }
 FACTS = {name: facts_of(card) for name, card in CARDS.items()}
 RASPIOS = [name for name, card in CARDS.items() if card.name.startswith("raspios")]
+WITH_WIZARD = [name for name in RASPIOS if name != "bullseye-early"]
 WITH_FIRSTBOOT = ["bookworm", "bookworm-desktop", "bullseye"]
 UBUNTU = ["jammy", "noble", "resolute"]
 DEBIAN = ["raspi-12", "raspi-13"]
 SHA512 = "$6$salt$" + "h" * 86
+
+
+def test_every_trap_is_held_by_tests_and_rules_that_are_there(request):
+    tests = request.config.rootpath / "tests"
+    there = {
+        name
+        for path in tests.glob("*/test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    broken = (tests / "integration/mutations.py").read_text(encoding="utf-8")
+    broken += (tests / "unit/test_verify.py").read_text(encoding="utf-8")
+
+    for trap in TRAPS:
+        named = [held for held in trap.held if held.startswith("test_")]
+        rules = set(trap.held) - set(named)
+        assert named, f"{trap.where}: {trap.what}: a rule without a test in code"
+        assert set(named) <= there, trap
+        assert rules <= set(RULES), trap
+        assert all(rule in broken for rule in rules), trap
+
+
+def test_no_trap_of_this_file_is_missing_in_the_list():
+    listed = {held for trap in TRAPS for held in trap.held}
+    own = {name for name in globals() if name.startswith("test_")}
+
+    assert {name for name in own - listed if "trap" not in name} == set()
 
 
 def cluster(**more):
@@ -132,7 +166,7 @@ def test_the_unit_that_makes_host_keys_is_masked(name):
     assert entries(name)[path] == Symlink("/dev/null")
 
 
-@pytest.mark.parametrize("name", RASPIOS)
+@pytest.mark.parametrize("name", WITH_WIZARD)
 def test_the_wizard_asks_nobody_and_the_console_is_free(name):
     found = entries(name)
 
@@ -194,7 +228,7 @@ def test_the_radios_are_switched_on(name):
     for radio in ("1001100000.mmc", "fe300000.mmcnr", "3f300000.mmcnr"):
         assert found[f"/var/lib/systemd/rfkill/platform-{radio}:wlan"].content == b"0\n"
     state = found.get("/var/lib/NetworkManager/NetworkManager.state")
-    assert (state is None) == (name == "bullseye")
+    assert (state is None) == name.startswith("bullseye")
     assert state is None or b"WirelessEnabled=true" in state.content
 
 
@@ -217,6 +251,32 @@ def test_ssh_is_a_service_where_the_vendor_had_a_socket(name):
     assert "/etc/systemd/system/multi-user.target.wants/ssh.service" in found
 
 
+def test_a_password_that_everybody_knows_opens_nothing():
+    """`raspberry`, up to 2022-01: also where nobody takes `pi` over."""
+    assert facts_shadow("bullseye-early", "pi").startswith("$6$")
+
+    found = entries("bullseye-early", users=(phony.user("ada", 1001),))
+
+    shadow = found["/etc/shadow"].content.decode()
+    assert re.search(r"^pi:[!*]:", shadow, re.MULTILINE)
+    assert re.search(r"^ada:!:", shadow, re.MULTILINE)
+
+
+def facts_shadow(name, user):
+    return re.search(rf"^{user}:([^:]*):", FACTS[name].text("/etc/shadow"), re.MULTILINE)[1]
+
+
+def test_an_ssh_server_that_reads_no_drop_ins_is_refused():
+    """Buster's, OpenSSH 7.9."""
+    card = raspios.bullseye(raspios.Choice("armhf", date="2021-05-07"))
+    release = text('ID=raspbian\nID_LIKE=debian\nVERSION_ID="10"\nVERSION_CODENAME=buster\n')
+    more = {"/usr/lib/os-release": release, "/etc/ssh/sshd_config": text("UsePAM yes\n")}
+    facts = facts_of(replace(card, root={**card.root, **more}))
+
+    with pytest.raises(UnsupportedError, match=r"does not include /etc/ssh/sshd_config\.d"):
+        plan.plan_variant(cluster(), phony.HEAD, facts)
+
+
 @pytest.mark.parametrize("name", RASPIOS)
 def test_ssh_is_on_where_the_vendor_had_it_off(name):
     assert "/etc/systemd/system/multi-user.target.wants/ssh.service" in entries(name)
@@ -233,7 +293,14 @@ def test_only_one_keeps_the_time(name):
 
 
 def test_the_vendors_own_time_servers_go():
-    assert entries("resolute")["/etc/chrony/sources.d/ubuntu-ntp-pools.sources"] == Absent()
+    found = entries("resolute")
+
+    assert found["/etc/chrony/sources.d/ubuntu-ntp-pools.sources"] == Absent()
+    settings = b"".join(
+        e.content for p, e in found.items() if p.startswith("/etc/chrony") and isinstance(e, File)
+    )
+    assert b"\npool pool.ntp.org iburst\n" in settings
+    assert b" nts" not in settings
 
 
 def test_gpio_is_dialouts_on_ubuntu():
@@ -298,7 +365,7 @@ def test_a_newer_one_is_told_that_it_is_a_hash(name):
     assert data["chpasswd"] == {"expire": False, "users": users_}
 
 
-@pytest.mark.parametrize("name", ["jammy", "bullseye"])
+@pytest.mark.parametrize("name", ["jammy", "bullseye", "bullseye-early"])
 def test_a_hash_that_an_old_cloud_init_would_take_for_the_password_is_refused(name):
     made = cluster()
 
@@ -360,6 +427,137 @@ def test_what_overrides_the_seed_of_every_node_is_taken_out():
     assert line.endswith(" rootwait resize cfg80211.ieee80211_regdom=IT\n")
     assert found["/etc/cloud/cloud-init.disabled"] == Absent()
     assert found["/boot/firmware/custom.toml"] == Absent()
+
+
+SCRIPTED = " systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
+
+
+@pytest.mark.parametrize("name", ["trixie", "bookworm", "bullseye"])
+def test_the_script_of_an_older_imager_is_not_run_in_place_of_a_boot(name):
+    """It would make users and a name of its own, and on trixie nothing of that and no boot either."""
+    card, where = CARDS[name], FACTS[name].firmware
+    line = card.boot["cmdline.txt"].decode().strip()
+    boot = {"cmdline.txt": f"{line}{SCRIPTED}\n".encode(), "firstrun.sh": b"#!/bin/bash\n"}
+    facts = facts_of(replace(card, boot={**card.boot, **boot}))
+
+    found = plan.plan_variant(cluster(), phony.HEAD, facts).delta.entries
+
+    after = found[f"{where}/cmdline.txt"].content.decode()
+    assert after == f"{line} cfg80211.ieee80211_regdom=IT\n"
+    assert found[f"{where}/firstrun.sh"] == Absent()
+
+
+def test_another_command_for_one_boot_is_left_to_whoever_wrote_it():
+    card = CARDS["trixie"]
+    line = card.boot["cmdline.txt"].decode().strip() + " systemd.run=/usr/bin/own"
+    facts = facts_of(replace(card, boot={**card.boot, "cmdline.txt": f"{line}\n".encode()}))
+
+    found = plan.plan_variant(cluster(), phony.HEAD, facts).delta.entries
+
+    assert b" systemd.run=/usr/bin/own " in found["/boot/firmware/cmdline.txt"].content
+
+
+def test_a_wifi_that_lies_on_the_fat_does_not_take_the_place_of_ours():
+    card = CARDS["bullseye"]
+    boot = {**card.boot, "wpa_supplicant.conf": b'network={ ssid="home" psk="their secret" }\n'}
+
+    found = plan.plan_variant(cluster(), phony.HEAD, facts_of(replace(card, boot=boot)))
+
+    assert found.delta.entries["/boot/wpa_supplicant.conf"] == Absent()
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_apt_keeps_the_sources_of_the_image(name):
+    """cloud-init would write those of a template over them; Debian's package alone says that it must not."""
+    settings = yaml.safe_load(entries(name)[cloudinit.drop_in(FACTS[name])].content)
+
+    assert settings["apt"] == {"preserve_sources_list": True}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_no_first_boot_wants_packages_or_a_network(name):
+    """So a lock of dpkg, an archive that is gone and a port that is `optional` keep nobody waiting."""
+    asked = set(yaml.safe_load(stamp(name).slots[slots.USER_DATA]))
+
+    assert asked <= {
+        "chpasswd", "disable_root", "fqdn", "hostname", "locale", "manage_etc_hosts", "no_ssh_fingerprints",
+        "prefer_fqdn_over_hostname", "preserve_hostname", "ssh", "ssh_deletekeys",
+    }  # fmt: skip
+
+
+def sleeping(name, **state):
+    """The facts of a card on which no link starts cloud-init, as Fedora's presets leave it."""
+    facts = FACTS[name]
+    quiet = {
+        unit: replace(known, enabled=False, **state)
+        for unit, known in facts.units.items()
+        if unit in cloudinit.UNITS
+    }
+    assert len(quiet) >= 4
+    return replace(facts, units={**facts.units, **quiet}), quiet
+
+
+@pytest.mark.parametrize("name", ["trixie", "bookworm"])
+def test_cloud_init_is_started_where_presets_have_left_it_off(name):
+    facts, quiet = sleeping(name)
+
+    found = plan.plan_variant(cluster(), phony.HEAD, facts).delta.entries
+
+    preset = found["/etc/systemd/system-preset/10-piimage.preset"].content.decode()
+    for unit in quiet:
+        assert f"/etc/systemd/system/cloud-init.target.wants/{unit}" in found
+        assert f"enable {unit}\n" in preset
+
+
+def test_cloud_init_that_somebody_has_masked_is_refused():
+    facts, _ = sleeping("trixie", masked=True)
+
+    with pytest.raises(UnsupportedError, match=r"has `cloud-init-main\.service` masked"):
+        plan.plan_variant(cluster(), phony.HEAD, facts)
+
+
+DAILY = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service")
+
+
+def upgrading(name="noble"):
+    facts = FACTS[name]
+    units = {name: phony.service(name, wanted_by="timers.target", enabled=True) for name in DAILY}
+    links = {f"/etc/systemd/system/timers.target.wants/{n}": phony.link(f"/x/{n}") for n in DAILY}
+    return replace(phony.with_files(facts, links), units={**facts.units, **units})
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_no_node_upgrades_itself_and_so_locks_dpkg_at_its_first_boot(name):
+    found = plan.plan_variant(cluster(), phony.HEAD, upgrading(name)).delta.entries
+
+    preset = found["/etc/systemd/system-preset/10-piimage.preset"].content.decode()
+    for unit in DAILY:
+        assert found[f"/etc/systemd/system/timers.target.wants/{unit}"] == Absent()
+        assert f"disable {unit}\n" in preset
+
+
+@pytest.mark.parametrize("package", ["unattended-upgrades", "htop"])
+def test_who_asks_for_upgrades_at_night_has_them(package):
+    head = replace(phony.HEAD, packages=(package,))
+
+    found = plan.plan_variant(cluster(head=head), head, upgrading()).delta.entries
+
+    link = "/etc/systemd/system/timers.target.wants/apt-daily-upgrade.timer"
+    assert (link in found) == (package == "htop")
+
+
+@pytest.mark.parametrize("name", UBUNTU)
+def test_what_an_old_cloud_init_writes_for_all_to_read_lies_where_only_root_gets(name):
+    """22.04's writes netplan's file, with the Wi-Fi key in it, as 0644."""
+    assert entries(name)["/etc/netplan"] == Directory(0o700)
+
+
+def test_no_entry_names_the_disk_by_what_the_first_boot_renews():
+    for name in RASPIOS:
+        old = CARDS[name].layout.disk_id
+        for path, entry in entries(name).items():
+            if path != cmdline_path(FACTS[name]):
+                assert old.encode() not in getattr(entry, "content", b""), path
 
 
 def derivative():
