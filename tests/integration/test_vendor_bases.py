@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from fixtures import raspios, ubuntu
+from fixtures import debian_raspi, raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
 from fixtures.reading import Reading
@@ -79,6 +79,10 @@ CARDS = {
     ),
     "noble": odd(ubuntu.noble(), disk_id="12345678"),
     "resolute": odd(ubuntu.resolute(), root_size=56 << 20),
+    "raspi": odd(
+        debian_raspi.bookworm(debian_raspi.Choice(date="20231109", disk_id="0d15ea5e")),
+        root_size=60 << 20,
+    ),
 }
 RASPIOS = [pytest.param(name, id=name) for name in ("trixie", "bookworm")]
 ALL = list(CARDS)
@@ -271,12 +275,40 @@ def test_netplan_gets_its_network_from_the_seed(name, of):
     assert found["wifis"]["wlan0"]["regulatory-domain"] == "NO"
 
 
-def test_no_secret_is_on_the_fat(every):
-    texts = [
-        every.node.fat(n) for n in every.node.fat_names() if n.endswith((".txt", "data", "json"))
-    ]
+def test_ifupdown_has_its_ports_in_one_file_and_the_key_in_a_private_one(of):
+    node = of("raspi").node
+    ports = node.text("/etc/network/interfaces.d/piimage")
+    key = "/etc/wpa_supplicant/wpa_supplicant.conf"
+    inode = node.inode(key)
 
-    assert len(texts) >= 4
+    assert node.names("/etc/network/interfaces.d") == {"piimage", "wlan0"}
+    assert "iface eth0 inet static\n\taddress 10.77.3.1/16\n" in ports
+    assert not re.search(r"^\s*(gateway|auto)", ports, re.MULTILINE)
+    assert node.text("/etc/network/interfaces") == debian_raspi.INTERFACES
+    assert (inode.mode, inode.uid, inode.gid) == (0o600, 0, 0)
+    assert f"\tpsk={PSK}\n" in node.text(key)
+    assert '\tssid="Lab 2"\n' in node.text(key)
+    assert "country=NO\n" in node.text(key)
+    assert node.text("/var/lib/systemd/rfkill/platform-fe300000.mmcnr:wlan") == "0\n"
+    assert node.inode(f"{SEED}/network-config") is None
+
+
+def test_nothing_of_the_first_boot_of_debians_images_undoes_the_node(of):
+    node = of("raspi").node
+
+    assert node.names(f"{UNITS}/basic.target.requires") == set()
+    assert node.names(f"{UNITS}/multi-user.target.requires") == set()
+    assert "sysconf.txt" not in node.fat_names()
+    assert node.text("/etc/shadow").startswith("root:*:")
+    assert node.text("/etc/default/raspi-extra-cmdline") == "cfg80211.ieee80211_regdom=NO\n"
+    assert node.text("/etc/default/raspi-firmware").count("ROOTPART=LABEL=RASPIROOT\n") == 1
+
+
+def test_no_secret_is_on_the_fat(every):
+    names = [n for n in every.node.fat_names() if n.endswith((".txt", "data", "json"))]
+    texts = [every.node.fat(n) for n in names]
+
+    assert {"cmdline.txt", "config.txt", "piimage.json"} <= set(names)
     assert not [t for t in texts if PSK in t or HASH in t or "PRIVATE KEY" in t]
 
 
