@@ -255,6 +255,16 @@ TRAPS = [
             "the host name has an underscore": "test_the_host_name_with_an_underscore_goes",
             "root's password is empty": "test_root_without_a_password_is_locked PI220",
             "ifupdown and cloud-init both have the wire": "test_the_wire_is_told_once PI212",
+            "a bake's own machine has no serial port and is no Pi 4, and the command line is written for that":
+                "test_a_bake_tells_the_firmwares_hook_what_it_would_look_for_on_the_board"
+                " test_the_hook_has_its_settings_again_after_the_bake",
+            "targets require units of the first boot, which make host keys, and fail where the FAT does":
+                "test_the_first_boot_makes_no_host_keys_that_nobody_knows"
+                " test_settings_on_the_fat_do_not_win_over_name_and_keys PI214",
+            "there is no resolv.conf": "test_a_missing_resolv_conf_is_made_where_the_wire_has_a_way_out"
+                " test_the_program_that_asks_for_an_address_and_writes_resolv_conf_is_there",
+            "`auto` waits for a port, and fails for one that the board has not":
+                "test_no_port_is_waited_for_and_the_wire_has_no_way_out",
         },
     ),
     *_traps(
