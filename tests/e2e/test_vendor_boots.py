@@ -17,6 +17,7 @@ from fixtures import (
     fedora_boots,
     raspios,
     raspios_boots,
+    selinux_policy,
     ubuntu,
     ubuntu_boots,
 )
@@ -27,10 +28,12 @@ from piimage.bases.store import Store
 TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
 BOOKWORM = raspios.Choice(date="2024-11-19", disk_id="deadbeef")
 VENDORS = {
-    "raspios-trixie": lambda _base: raspios_boots.trixie(TRIXIE),
-    "raspios-bookworm": lambda _base: raspios_boots.bookworm(BOOKWORM),
-    "ubuntu-24.04": lambda _base: ubuntu_boots.server(ubuntu.NOBLE),
-    "fedora-43": lambda base: fedora_boots.minimal(fedora.NEW, base),
+    "raspios-trixie": lambda _base, _scratch: raspios_boots.trixie(TRIXIE),
+    "raspios-bookworm": lambda _base, _scratch: raspios_boots.bookworm(BOOKWORM),
+    "ubuntu-24.04": lambda _base, _scratch: ubuntu_boots.server(ubuntu.NOBLE),
+    "fedora-43": lambda base, scratch: fedora_boots.minimal(
+        fedora.NEW, base, selinux_policy.files(base.facts.os.codename, scratch)
+    ),
 }
 ALL = [pytest.param(name, marks=pytest.mark.matrix if n else ()) for n, name in enumerate(VENDORS)]
 YAML = """\
@@ -44,10 +47,9 @@ users:
 network:
   wired: {subnet: 10.77.0.0/16, first: 10.77.3.1}
   wifi: {ssid: "Lab 2", country: "NO", psk: "env:LAB_PSK"}
+overlays: [probe]
 nodes: {count: 1, name: "n{n}", head: 0}
 """
-#: Which are asked more than that.
-PROBED = ("fedora-43",)
 #: What the vendor's image is asked beside the checks of every rehearsal: answers stand on the console.
 PROBE = """\
 [Unit]
@@ -63,7 +65,15 @@ WantedBy=multi-user.target
 """
 QUESTIONS = """\
 say() { echo "probe: $1=$(echo $2)"; }
-say wizard "$(systemctl is-enabled initial-setup.service)"
+[ ! -d /sys/fs/selinux ] || {
+	say mode "$(getenforce)"
+	places="/etc /home /root /usr/lib/piimage /usr/local /var/lib/cloud/seed /boot"
+	say mislabelled "$(restorecon -R -n -v $places | grep -c '^Would')"
+	say denied "$(dmesg | grep -c 'avc:  *denied.*unlabeled_t')"
+	dmesg | grep 'avc:  *denied'
+}
+say wire "$(ls /sys/class/net | tr '\\n' ' ')"
+say wizard "$(systemctl is-enabled initial-setup.service userconfig.service 2>&1 | sort -u)"
 say done yes
 """
 
@@ -87,7 +97,7 @@ class Played:
 
 
 def _probe(home):
-    """An overlay that asks, beside the cluster's file, which then names it."""
+    """The overlay that asks, beside the cluster's file, which names it."""
     units, programs = (
         home / "overlays/probe/rootfs" / place for place in ("etc/systemd/system", "usr/local/lib")
     )
@@ -98,8 +108,6 @@ def _probe(home):
     )
     (units / "probe.service").write_text(PROBE)
     (programs / "probe").write_text(QUESTIONS)
-    with (home / "cluster.yaml").open("a") as file:
-        file.write("overlays: [probe]\n")
 
 
 @pytest.fixture(scope="module", params=ALL)
@@ -110,15 +118,15 @@ def played(request, default_base, piimage):
         environment.setitem(os.environ, "LAB_PSK", "0123456789abcdef" * 4)
         (home / "making").mkdir()
         base = user.base(default_base)
-        vendor = VENDORS[request.param](base)
+        (home / "vendor").mkdir()
+        vendor = VENDORS[request.param](base, home / "vendor")
         image = bootable.make(base, vendor, home / "vendor.img", home / "making")
         cache = home / "cache"
         cache.mkdir()
         for shared in ("native", "packages"):
             (cache / shared).symlink_to(user.directory(shared))
         (home / "cluster.yaml").write_text(YAML)
-        if request.param in PROBED:
-            _probe(home)
+        _probe(home)
         for words in (
             ("base", "import", image, "--name", "vendor"),
             ("build", home / "cluster.yaml", "--node", "0"),
@@ -155,9 +163,21 @@ def test_what_is_mounted_by_the_disks_signature_is_found_under_the_new_one(playe
         assert layout.disk_id not in mounted
 
 
-def test_initial_setup_is_out_of_the_way(played):
-    if not played.vendor.card.name.startswith("fedora"):
-        assert played.probed == {}
+def test_nobody_is_asked_and_the_wire_has_the_vendors_name(played):
+    probed = played.probed
+
+    assert probed["done"] == "yes"
+    assert "enabled" not in probed["wizard"].split()
+    if played.vendor.card.name.startswith("fedora"):
+        assert "end0" in probed["wire"].split()
+        assert "masked" in probed["wizard"].split()
+
+
+def test_selinux_is_enforced_and_knows_every_file(played):
+    """The guest's own restorecon finds nothing to change, and nothing is denied for want of a label."""
+    probed = played.probed
+
+    if played.vendor.policy is None:
+        assert "mode" not in probed
         return
-    assert played.probed["done"] == "yes"
-    assert "masked" in played.probed["wizard"].split()
+    assert (probed["mode"], probed["mislabelled"], probed["denied"]) == ("Enforcing", "0", "0")
