@@ -9,33 +9,18 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
-from fixtures import (
-    bootable,
-    fedora,
-    fedora_boots,
-    raspios,
-    raspios_boots,
-    selinux_policy,
-    ubuntu,
-    ubuntu_boots,
-)
+import vendors
 
-from piimage.bases.store import Store
+if TYPE_CHECKING:
+    from fixtures.bootable import Vendor
 
-#: Another disk, user and date than in the tests that only read.
-TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
-BOOKWORM = raspios.Choice(date="2024-11-19", disk_id="deadbeef")
-VENDORS = {
-    "raspios-trixie": lambda _base, _scratch: raspios_boots.trixie(TRIXIE),
-    "raspios-bookworm": lambda _base, _scratch: raspios_boots.bookworm(BOOKWORM),
-    "ubuntu-24.04": lambda _base, _scratch: ubuntu_boots.server(ubuntu.NOBLE),
-    "fedora-43": lambda base, scratch: fedora_boots.minimal(
-        fedora.NEW, base, selinux_policy.files(base.facts.os.codename, scratch)
-    ),
-}
-ALL = [pytest.param(name, marks=pytest.mark.matrix if n else ()) for n, name in enumerate(VENDORS)]
+ALL = [
+    pytest.param(name, marks=pytest.mark.matrix if n else ())
+    for n, name in enumerate(vendors.VENDORS)
+]
 YAML = """\
 version: 1
 name: vendors
@@ -82,7 +67,7 @@ say done yes
 class Played:
     """A rehearsal's report, and the console."""
 
-    vendor: bootable.Vendor
+    vendor: Vendor
     status: int
     report: dict
     console: str
@@ -112,31 +97,22 @@ def _probe(home):
 
 @pytest.fixture(scope="module", params=ALL)
 def played(request, default_base, piimage):
-    """Node 0 over the vendor's image, in a cache of its own beside the user's: nothing of it stays."""
-    user = Store()
-    with user.scratch() as home, pytest.MonkeyPatch.context() as environment:
+    """Node 0 over the vendor's image."""
+    wanted = {"vendor": request.param}
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        vendors.imported(default_base, wanted, piimage) as there,
+    ):
         environment.setitem(os.environ, "LAB_PSK", "0123456789abcdef" * 4)
-        (home / "making").mkdir()
-        base = user.base(default_base)
-        (home / "vendor").mkdir()
-        vendor = VENDORS[request.param](base, home / "vendor")
-        image = bootable.make(base, vendor, home / "vendor.img", home / "making")
-        cache = home / "cache"
-        cache.mkdir()
-        for shared in ("native", "packages"):
-            (cache / shared).symlink_to(user.directory(shared))
-        (home / "cluster.yaml").write_text(YAML)
-        _probe(home)
-        for words in (
-            ("base", "import", image, "--name", "vendor"),
-            ("build", home / "cluster.yaml", "--node", "0"),
-        ):
-            done = piimage(*words, cache=cache)
-            assert done.returncode == 0, done.stderr
-        done = piimage("boot", home / "cluster.yaml", "--node", "0", "--json", cache=cache)
-        console = home / "dist/vendors/rehearsal/n0/console.log"
-        report = json.loads(done.stdout)
-        yield Played(vendor, done.returncode, report, console.read_text(errors="replace"))
+        source = there.home / "cluster.yaml"
+        source.write_text(YAML)
+        _probe(there.home)
+        done = piimage("build", source, "--node", "0", cache=there.cache)
+        assert done.returncode == 0, done.stderr
+        done = piimage("boot", source, "--node", "0", "--json", cache=there.cache)
+        console = there.home / "dist/vendors/rehearsal/n0/console.log"
+        text = console.read_text(errors="replace")
+        yield Played(there.vendors["vendor"], done.returncode, json.loads(done.stdout), text)
 
 
 def test_the_node_comes_up_as_promised(played):

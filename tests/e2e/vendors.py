@@ -1,0 +1,74 @@
+"""Images laid out like the vendors', with a userland that runs, in a cache of their own: nothing of it stays."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fixtures import (
+    bootable,
+    fedora,
+    fedora_boots,
+    raspios,
+    raspios_boots,
+    selinux_policy,
+    ubuntu,
+    ubuntu_boots,
+)
+
+from piimage.bases.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from fixtures.bootable import Vendor
+
+    from piimage.bases.record import Base
+
+#: Another disk, user and date than in the tests that only read.
+TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
+BOOKWORM = raspios.Choice(date="2024-11-19", disk_id="deadbeef")
+#: Each of the default base and an empty directory.
+VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
+    "raspios-trixie": lambda _base, _scratch: raspios_boots.trixie(TRIXIE),
+    "raspios-bookworm": lambda _base, _scratch: raspios_boots.bookworm(BOOKWORM),
+    "ubuntu-24.04": lambda _base, _scratch: ubuntu_boots.server(ubuntu.NOBLE),
+    "fedora-43": lambda base, scratch: fedora_boots.minimal(
+        fedora.NEW, base, selinux_policy.files(base.facts.os.codename, scratch)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A cache with vendors' images as bases, and an empty directory on the same disk."""
+
+    cache: Path
+    home: Path
+    vendors: dict[str, Vendor]
+
+
+@contextmanager
+def imported(default_base: str, wanted: Mapping[str, str], piimage) -> Iterator[Imported]:
+    """Make images, each a key of `VENDORS`, and import them by the names that `wanted` has for them."""
+    user = Store()
+    base = user.base(default_base)
+    with user.scratch() as place:
+        cache, home = place / "cache", place / "home"
+        cache.mkdir()
+        home.mkdir()
+        for shared in ("native", "packages"):
+            (cache / shared).symlink_to(user.directory(shared))
+        made = {}
+        for name, key in wanted.items():
+            making, more = place / f"making-{name}", place / f"more-{name}"
+            making.mkdir()
+            more.mkdir()
+            made[name] = VENDORS[key](base, more)
+            image = bootable.make(base, made[name], place / f"{name}.img", making)
+            done = piimage("base", "import", image, "--name", name, cache=cache)
+            assert done.returncode == 0, done.stderr
+            image.unlink()
+        yield Imported(cache, home, made)
