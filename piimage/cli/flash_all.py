@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from piimage.flash.sources import Source, Sources
     from piimage.flash.writer import Mode
     from piimage.progress import Progress
+    from piimage.state.cards import CardRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,10 @@ class Stack:
                 self._say("next", f"put another card in for {node.name}", node=node.name)
             self._say("label", f"take it out, and write `{node.name}` on it", node=node.name)
         self._say("end", f"every node of `{self.cluster.name}` that was asked for has its card")
+        old = outdated(self.cluster, self.dist)
+        if old:
+            words = f"{', '.join(old)}: card{'s' * (len(old) > 1)} of an older build; to write anew: `{_again(old)}`"
+            self._say("outdated", words, nodes=old)
 
     def _one(self, found: Candidate, source: Source) -> bool:
         """Whether the card became the node."""
@@ -106,14 +111,36 @@ class Stack:
             self.progress.say(words)
 
 
+def _again(names: Sequence[str]) -> str:
+    return " ".join(("piimage flash --all", *(f"--node {name}" for name in names)))
+
+
 def waiting(cluster: Cluster, names: Sequence[str]) -> list[Node]:
     """The nodes that were named; else those of the cluster that have no card yet."""
     from piimage.cli.loading import chosen  # noqa: PLC0415 -- start-up time
-    from piimage.state.state import location, open_state  # noqa: PLC0415 -- start-up time
 
     if names:
         return chosen(cluster, names)
-    there = location(cluster.source).exists()
-    known = open_state(cluster, create=False).cards() if there else ()
-    done = {record.node for record in known}
+    done = {record.node for record in _recorded(cluster)}
     return [node for node in cluster.nodes if node.name not in done]
+
+
+def outdated(cluster: Cluster, dist: Path) -> list[str]:
+    """Names of nodes, in the cluster's order, whose card is of another build than the one in `dist`."""
+    from piimage import manifest  # noqa: PLC0415 -- start-up time
+    from piimage.flash.card import newest  # noqa: PLC0415 -- start-up time
+
+    built = manifest.read(dist, cluster)
+    old = {
+        record.node
+        for record in _recorded(cluster)
+        if (there := newest(built, record.node)) and record.build not in there
+    }
+    return [node.name for node in cluster.nodes if node.name in old]
+
+
+def _recorded(cluster: Cluster) -> tuple[CardRecord, ...]:
+    from piimage.state.state import location, open_state  # noqa: PLC0415 -- start-up time
+
+    there = location(cluster.source).exists()
+    return open_state(cluster, create=False).cards() if there else ()

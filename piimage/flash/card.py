@@ -80,13 +80,18 @@ def judge(label: CardLabel, cluster: str, manifest: Mapping[str, Any]) -> Verdic
     """Whether a card of `cluster` is of the newest build in a directory of artifacts, by its manifest."""
     if label.cluster != cluster:
         return Verdict(None, f"it is of another cluster than `{cluster}`")
-    known = manifest.get("nodes", {}).get(label.node)
-    builds = {known[kind] for kind in (*FORMATS, "stamp") if kind in known} if known else set()
+    builds = newest(manifest, label.node)
     if not builds:
         return Verdict(None, f"there is no build of `{label.node}` to compare it with")
     if label.build in builds:
         return Verdict(True, "it is of the newest build")
     return Verdict(False, f"the newest build is {', '.join(sorted(builds))}")
+
+
+def newest(manifest: Mapping[str, Any], node: str) -> frozenset[str]:
+    """The builds of a node that a directory of artifacts holds, by its manifest; none if it was not built."""
+    known = manifest.get("nodes", {}).get(node) or {}
+    return frozenset(known[kind] for kind in (*FORMATS, "stamp") if kind in known)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class Device:
         number = f"{self.number[0]}:{self.number[1]}" if self.number else None
         return {
             "path": str(self.path),
-            "node": str(self.node),
+            "devname": str(self.node),
             "kind": self.kind,
             "number": number,
             "diskseq": self.diskseq,

@@ -3,8 +3,8 @@
 The same file is nbdkit's plugin. Faults are told by a JSON file that each request looks into: `real` bytes are there
 and the rest `wraps` or `swallows` (`kind`); `fail`, `flip` and `die` are lists of `[read, write or flush, first byte,
 last byte, times, after]`, which strike once `after` writes have touched the place; `kill` is `[file with the number of
-a process, number of a request, number of a signal]`, `killed_at` the same with a byte, whose writing brings the signal;
-`log` is a file that gets every write and flush, in turn.
+a process, number of a request, number of a signal]`, where requests count from the first write on; `killed_at` is the
+same with a byte, whose writing brings the signal; `log` is a file that gets every write and flush, in turn.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _faults(what, offset, length):
     if text != STATE["seen"]:
         STATE.update(seen=text, faults=json.loads(text), count=0)
     faults = STATE["faults"]
-    STATE["count"] += 1
+    STATE["count"] += bool(STATE["count"] or what == "write")
     Path(OPTIONS["control"] + ".count").write_text(str(STATE["count"]))
     if "kill" in faults and STATE["count"] == faults["kill"][1]:
         os.kill(int(Path(faults["kill"][0]).read_text()), faults["kill"][2])
@@ -145,7 +145,7 @@ class Card:
 
     @property
     def requests(self):
-        """Requests since `faults`."""
+        """Requests since the first write after `faults`."""
         try:
             return int(Path(f"{self.control}.count").read_text() or 0)
         except FileNotFoundError:

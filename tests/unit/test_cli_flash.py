@@ -242,6 +242,23 @@ def test_without_a_node_it_is_the_next_one_that_has_no_card(piimage, card, home)
     assert "every node of `abacus` has a card" in piimage(card).stderr
 
 
+def test_a_stack_that_is_done_names_the_cards_of_an_older_build(piimage, home):
+    """Nodes that were not built in this directory cannot be compared with anything."""
+    made = state.init(resolve.load(home / "cluster.yaml", env={}).cluster)
+    for number in range(5):
+        build = "build-node1" if number == 1 else "older"
+        made.record_card(
+            CardRecord(node=f"node{number}", build=build, variant="v1", written="", size=1)
+        )
+
+    done = piimage("--all", "--json")
+
+    assert done.returncode == 0, done.stderr
+    (end, outdated) = done.events
+    assert (end["event"], outdated["event"], outdated["nodes"]) == ("end", "outdated", ["node2"])
+    assert outdated["message"].endswith("`piimage flash --all --node node2`")
+
+
 @pytest.mark.parametrize(("build", "left"), [("build-node2", set()), ("newer", {"node2"})])
 def test_a_card_that_is_overwritten_is_forgotten(piimage, home, tiny, build, left):
     """Unless its node has got another card since; a file becomes no card."""

@@ -92,6 +92,9 @@ def test_json_has_candidates_and_others(machine, written, monkeypatch, capsys):
     card, disk = json.loads(capsys.readouterr().out)
     assert (card["candidate"], card["node"], card["refusals"]) == (True, "node3", [])
     assert (disk["candidate"], disk["node"]) == (False, None)
+    assert (card["devname"], disk["devname"]) == tuple(
+        str(machine.host.at(f"dev/{n}")) for n in ("sdb", "sda")
+    )
     assert [refusal["name"] for refusal in disk["refusals"]] == ["not-removable", "system-disk"]
 
 
