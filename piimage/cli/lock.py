@@ -26,7 +26,7 @@ def lock(
 
     Example: piimage lock --update
     """
-    from piimage.bake.lock import location  # noqa: PLC0415 -- start-up time
+    from piimage.bake.lock import location, write  # noqa: PLC0415 -- start-up time
     from piimage.bake.session import Packages  # noqa: PLC0415 -- start-up time
     from piimage.bases.store import Store  # noqa: PLC0415 -- start-up time
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
@@ -37,17 +37,20 @@ def lock(
     store = Store(progress=progress)
     with store.in_use():
         settled = Packages(cluster, store, progress, update=update).settle(cluster.roles)
+    path = location(cluster.source)
+    if not settled.layers:
+        write(path, settled)  # scripts hand it on, whatever the cluster asks for
     if json_output:
         print(json.dumps(_as_json(settled), indent=2))  # noqa: T201 -- cli prints
         return
     if not settled.layers:
-        print(f"`{source}` asks for no packages beyond its bases'")  # noqa: T201 -- cli prints
+        print(f"`{source}` asks for no packages beyond its bases', and `{path.name}` says so")  # noqa: T201 -- cli prints
         return
     for layer in settled.layers:
         megabytes = sum(package.size for package in layer.packages) / 1e6
         print(  # noqa: T201 -- cli prints
             f"{layer.base}, {', '.join(layer.roles)}: {len(layer.packages)} packages, {megabytes:.1f} MB  "
-            f"{location(cluster.source)}"
+            f"{path}"
         )
 
 

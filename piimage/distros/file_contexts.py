@@ -22,7 +22,7 @@ _CONFIG = "/etc/selinux/config"
 _SETTING = re.compile(r"^[ \t]*(SELINUX|SELINUXTYPE)[ \t]*=[ \t]*(\w+)", re.MULTILINE)
 #: In the order in which libselinux reads them.
 FILES = ("file_contexts", "file_contexts.homedirs", "file_contexts.local")
-_SUBSTITUTES = ("file_contexts.subs", "file_contexts.subs_dist")
+SUBSTITUTES = ("file_contexts.subs", "file_contexts.subs_dist")
 _KINDS = {"--": "file", "-d": "dir", "-l": "link"}
 #: What makes of a text an expression (libselinux, label_file.h, `spec_hasMetaChars`).
 _SPECIAL = re.compile(r"[.^$?*+|\[({]")
@@ -81,7 +81,7 @@ def contexts(facts: Facts) -> Contexts | None:
     texts = tuple(facts.text(f"{folder}/{name}") for name in FILES)
     if not texts[0]:
         return None
-    return parse(texts, tuple(facts.text(f"{folder}/{name}") for name in _SUBSTITUTES))
+    return parse(texts, tuple(facts.text(f"{folder}/{name}") for name in SUBSTITUTES))
 
 
 @lru_cache(maxsize=4)

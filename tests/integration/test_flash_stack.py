@@ -17,9 +17,12 @@ import pytest
 from tiny_card import SIZE, dirty_card, make_build, make_tiny
 
 from piimage import resolve
+from piimage.disk.table import read_table
 from piimage.state import state
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Partitions end at multiples of it: erase blocks of cards are as large.
+GRANULE = 4 << 20
 #: linux/loop.h
 LOOP_CTL_ADD, LOOP_CTL_REMOVE = 0x4C80, 0x4C81
 
@@ -184,6 +187,27 @@ def test_one_of_them_again(home, cluster, reader):
         talk.until("every node of `abacus` that was asked for has its card")
         assert talk.end() == 0
     assert recorded(cluster) == {"node2": "b-node2"}
+
+
+def test_each_root_fills_its_card(home, cluster, reader):
+    """Cards of two sizes, with what holds their images taken from the cache anew for each."""
+    sizes = {"node0": 9 * SIZE, "node1": 12 * SIZE}
+    cards = {name: dirty_card(home / f"{name}.img", size) for name, size in sizes.items()}
+    with flash(home, reader, "--grow", "--node", "0", "--node", "1", said="y\ny\n") as talk:
+        for name, card in cards.items():
+            talk.until(f"{name} comes next")
+            reader.put_in(card)
+            talk.until(f"take it out, and write `{name}` on it")
+            reader.take_out()
+        assert talk.end() == 0
+
+    for name, card in cards.items():
+        root = max(read_table(card).partitions, key=lambda part: part.start)
+        assert root.start + root.size == sizes[name] // GRANULE * GRANULE
+        place = f"{card}?offset={root.start}"
+        _run("e2fsck", "-fn", place)
+        assert f"Block count:              {root.size // 1024}" in _run("dumpe2fs", "-h", place)
+    assert recorded(cluster) == {"node0": "b-node0", "node1": "b-node1"}
 
 
 def test_a_node_without_a_build_ends_it_before_a_card_is_asked_for(home, cluster, reader):
