@@ -1,4 +1,4 @@
-"""A base of another architecture: imported, and baked by both engines with the same result."""
+"""A base of another architecture and release: imported, and baked by both engines with the same result."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ printf 'LABEL=RASPIROOT / ext4 rw 0 1\\nLABEL=RASPIFIRM /boot/firmware vfat rw 0
 mkdir -p boot/firmware
 rm -rf var/lib/apt/lists/* var/cache/apt/archives/*.deb etc/resolv.conf
 """
+#: Not that of the default base: what is baked natively depends on the release too.
+SUITE = "bookworm"
 #: `ifupdown` is a network stack that piimage knows; `init-system-helpers` and scripts of it are run.
 INCLUDED = ("debian-archive-keyring", "ifupdown")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory, piimage):
-    """A small Debian for armhf, made as the default base is and imported as an image from outside."""
+    """A small, older Debian for armhf, made as the default base is and imported as an image from outside."""
     home = tmp_path_factory.mktemp("armhf")
     prefix = namespace.prefix("armhf")
     tools = native_tools(
-        "trixie", archive.sources("trixie", COMPONENTS), namespace=namespace.prefix(), cache=Store(), progress=Quiet()
+        SUITE, archive.sources(SUITE, COMPONENTS), namespace=namespace.prefix(), cache=Store(), progress=Quiet()
     )  # fmt: skip
     with _tree(home, prefix, tools) as tree:
         build_image(tree, home / "armhf.img", progress=Quiet())
@@ -65,11 +67,11 @@ def _tree(home, prefix, tools):
             f"--customize-hook={leave}",
         ]
         options += [f'--aptopt=DPkg::Path "{TREE_PATH}"']
-    release, *_ = archive.sources("trixie", "main")  # not its updates: nothing of them is wanted
+    release, *_ = archive.sources(SUITE, "main")  # not its updates: nothing of them is wanted
     try:
         with Quiet().step("") as task:
             archive.mmdebstrap(
-                [*prefix, "mmdebstrap", *options, "trixie", str(root), release],
+                [*prefix, "mmdebstrap", *options, SUITE, str(root), release],
                 env={"QEMU_CPU": namespace.CPUS["armhf"], **(tools.environment() if tools else {})},
                 log=home / "log", task=task,
             )  # fmt: skip

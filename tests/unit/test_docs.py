@@ -267,6 +267,7 @@ def test_every_test_that_the_page_of_bases_names_is_there():
             "tests/unit/test_bases_raspi.py",
             "tests/integration/test_vendor_bases.py",
             "tests/integration/test_fedora_base.py",
+            "tests/e2e/test_vendor_boots.py",
         )
     )
 
