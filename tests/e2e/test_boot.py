@@ -39,9 +39,10 @@ class Played:
 
 @pytest.fixture(scope="module")
 def play(piimage, sample, artifacts):
-    def played(point, *more):
-        done = piimage("boot", sample, "--node", "3", "--access-point", point, *more, "--json")
-        place = artifacts / "rehearsal" / NODE
+    def played(point, *more, output=artifacts):
+        words = ("--access-point", point, "--output", output, *more, "--json")
+        done = piimage("boot", sample, "--node", "3", *words)
+        place = output / "rehearsal" / NODE
         assert not (place / "scratch").exists()
         files = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
         return Played(done.returncode, json.loads(done.stdout), files)
@@ -60,9 +61,22 @@ def joined(play, artifacts):
 
 
 @pytest.fixture(scope="module")
-def refused(play):
-    """With one that has another passphrase, and the wire's cable out until the login prompt."""
-    return play("wrong-passphrase", "--unplugged")
+def refused(play, card):
+    """A card as it was flashed, with an access point that has another passphrase, and the wire's cable out until the
+    login prompt."""
+    return play("wrong-passphrase", "--unplugged", "--disk-size", "6G", output=card.parent)
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory, piimage, sample):
+    """A card of 6 GiB that `piimage flash` wrote, full of other data before, its root file system as large as it."""
+    path = tmp_path_factory.mktemp("card") / f"{NODE}.img"
+    with path.open("wb") as file:
+        file.write(b"old!" * (64 << 18))
+        file.truncate(6 * GIB)
+    words = (path, "--cluster", sample, "--node", "3", "--grow", "--yes")
+    assert piimage("flash", *words).returncode == 0
+    return path
 
 
 def test_the_node_comes_up_as_promised(joined, artifacts):
@@ -105,6 +119,13 @@ def test_no_access_point_and_no_cable_keep_it_from_its_prompt(joined, refused):
     usual = joined.report["timings"]["login"]
     assert refused.report["unplugged"] is True
     assert refused.report["timings"]["login"] < usual + LATER
+
+
+def test_a_flashed_card_has_its_size_already_and_boots(refused, card):
+    root = read_table(card).partition(2)
+    assert root.start + root.size == 6 * GIB
+    assert refused.findings["root file system grown"]["ok"]
+    assert refused.findings["host name"]["ok"]
 
 
 def test_what_no_card_does_is_declared_and_no_secret_is_in_what_is_kept(joined, refused, sample):

@@ -32,6 +32,7 @@ users:
 network:
   wired: {subnet: 10.77.0.0/16, first: 10.77.3.1}
   wifi: {ssid: "Lab 2", country: "NO", psk: "env:LAB_PSK"}
+shares: [{path: /srv/cluster, server: head}]
 overlays: [probe]
 nodes: {count: 1, name: "n{n}", head: 0}
 """
@@ -136,6 +137,7 @@ def test_the_node_comes_up_as_promised(played):
         "login prompt", "cloud-init", "host name", "/etc/hosts", "machine id", "locale", "ssh", "user ada",
         "user ops", "sudo of ada", "wired address", "routes on the wire", "second NIC", "serves time", "target",
         "failed units", "system state", "root file system grown", "power off", "secrets that nobody can read",
+        "plan: NFS server", "plan: NFS port", "plan: export of /srv/cluster",
     } <= played.found.keys()  # fmt: skip
 
 
