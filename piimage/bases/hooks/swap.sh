@@ -4,6 +4,8 @@
 # Only packages whose programs merely work on files: blkid, modprobe and the like get copied into the initramfs.
 set -eu
 root=$1
+# Before Debian 13 mmdebstrap merges /usr after the extract hooks, and takes away what the guest has no use for.
+[ -L "$root/lib64" ] || ln -s usr/lib64 "$root/lib64"
 for name in dash bash perl; do
 	ln -sf "/.native/usr/bin/$name" "$root/.native/tools/$name"
 done
