@@ -145,7 +145,12 @@ def take(
 def boot_sector(image: Path) -> str:
     """The digest of the first sector, as it would be with a signature of zeros."""
     with window(image) as source:
-        raw = bytearray(source.read(0, 512))
+        return sector_digest(source.read(0, 512))
+
+
+def sector_digest(sector: bytes) -> str:
+    """The same of a sector that is at hand."""
+    raw = bytearray(sector)
     raw[_DISK_ID : _DISK_ID + 4] = bytes(4)
     return hashlib.sha256(raw).hexdigest()
 

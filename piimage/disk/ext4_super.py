@@ -42,6 +42,9 @@ _NAMES = {
     0x10000: "encrypt",
 }
 _RO_BIGALLOC = 0x200
+#: Offsets and sizes in a superblock: inodes, blocks, first block, block size, blocks and inodes per group, magic, size
+#: of an inode, the upper half of blocks.
+_SHARED = ((0, 8), (20, 8), (32, 4), (40, 4), (56, 2), (88, 2), (336, 4))
 _MAX_LOG_BLOCK = 6  # 64 KiB, the largest block that ext4 defines
 
 
@@ -159,6 +162,19 @@ def read_groups(source: Window, superblock: Superblock) -> Iterator[Group]:
             high = struct.unpack_from("<III", raw, at + 32) if wide else (0, 0, 0)
             bitmap, inodes, table = (lo | hi << 32 for lo, hi in zip(low, high, strict=True))
             yield Group(bitmap, inodes, table, _u16(raw, at + 18))
+
+
+def damaged_backups(source: Window, superblock: Superblock) -> Iterator[int]:
+    """Block groups whose copy of the superblock is none of this file system: e2fsck looks at the first one alone.
+
+    Compared is what all copies share: Linux and the tools write labels, states and counts into the first.
+    """
+    first = source.read(SUPERBLOCK_OFFSET, 1024)
+    for group in range(1, superblock.groups):
+        if superblock.has_backup(group):
+            copy = source.read(superblock.group_start(group) * superblock.block_size, 1024)
+            if any(copy[at : at + size] != first[at : at + size] for at, size in _SHARED):
+                yield group
 
 
 def _refuse_features(source: Window, incompat: int, ro_compat: int) -> None:

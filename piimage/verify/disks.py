@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
+from piimage.disk import census as counting
 from piimage.disk import ext4, fat
 from piimage.disk.census import superblock_settings
 from piimage.disk.ext4 import Ext4, open_ext4
+from piimage.disk.ext4_super import damaged_backups
 from piimage.disk.fat_reader import Fat
 from piimage.disk.sparse import hash_file
 from piimage.disk.window import window
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
     from piimage.disk.slots import Patch
     from piimage.facts import Partition, PartitionTable
 
+_SECTOR = 512
 _EXTENDED = ("05", "0f", "85")
+#: The MBR's four entries: a flag, a type, and where and how long in sectors.
+_ENTRIES, _ENTRY, _BOOTS = tuple(range(446, 510, 16)), 16, 0x80
 _STATE, _ERRORS = 1024 + 58, 1024 + 0x194
 _CLEAN = 1
 #: Where the MBR keeps the disk's signature.
@@ -68,11 +74,44 @@ def _told(partition: Partition) -> str:
     )
 
 
+def boot_sector(image: Path, known: Census, *, alone: bool) -> Iterator[Finding]:
+    """PI001: flags and code of the first sector are as they were built; `alone` says that nothing else is found yet.
+
+    What `table` tells of entries is put right first, so that flags are seen beside it.
+    """
+    with window(image) as source:
+        raw = bytearray(source.read(0, _SECTOR))
+    due = {p.number: p for p in known.table.partitions}
+    for number, at in enumerate(_ENTRIES, 1):
+        entry = due.get(number)
+        if entry is None:
+            raw[at : at + _ENTRY] = bytes(_ENTRY)
+            continue
+        raw[at + 4] = int(entry.type, 16)
+        sectors = (entry.start // _SECTOR, entry.size // _SECTOR)
+        struct.pack_into("<II", raw, at + 8, *sectors)
+    there = [raw[at] for at in _ENTRIES]
+    for flags in product((0, _BOOTS), repeat=len(_ENTRIES)):
+        for at, flag in zip(_ENTRIES, flags, strict=True):
+            raw[at] = flag
+        if counting.sector_digest(bytes(raw)) == known.boot_sector:
+            for number, (flag, seen) in enumerate(zip(flags, there, strict=True), 1):
+                if flag != seen:
+                    word = "not set" if flag else "set"
+                    yield Finding("PI001", "", f"the boot flag of partition {number} is {word}")
+            return
+    if alone:
+        yield Finding("PI001", "", "the boot sector is another: its flags or its code")
+
+
 def root(image: Path, start: int, census: Census | None) -> Iterator[Finding]:
     """PI002: unmounted, without errors on record, made as it was built, and e2fsck(8) finds nothing."""
     try:
         with window(image, start) as source:
-            Ext4(source)
+            superblock = Ext4(source).inodes.superblock
+            for group in damaged_backups(source, superblock):
+                words = f"the copy of its superblock in block group {group} is damaged"
+                yield Finding("PI002", "", words)
             state = int.from_bytes(source.read(_STATE, 2), "little")
             errors = int.from_bytes(source.read(_ERRORS, 4), "little")
         if state != _CLEAN or errors:

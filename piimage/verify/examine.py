@@ -77,12 +77,8 @@ def examine(
         return Examined((Finding("PI001", "", error.message),))
     table = replace(table, disk_id=disks.patched_id(patches) or table.disk_id)
     findings = list(disks.table(table, known.census, _disk_id(known)))
-    if (
-        known.census is not None
-        and census.boot_sector(image) != known.census.boot_sector
-        and not findings
-    ):
-        findings.append(Finding("PI001", "", "the boot sector is another: its flags or its code"))
+    if known.census is not None:
+        findings += disks.boot_sector(image, known.census, alone=not findings)
     try:
         place = _place(image, table, known)
         if image not in shared.disks:

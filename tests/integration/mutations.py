@@ -12,6 +12,7 @@ from phony import BOOT_START, ROOT_START
 from readback import content, fat_content, stats, tool
 
 from piimage.disk import ext4
+from piimage.disk.ext4 import open_ext4
 from piimage.disk.fat import open_fat
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ SUPER = ROOT_START + 1024
 class Mutation:
     """`act` breaks the image; every one of `rules` must be broken, one of them at `path`.
 
-    Without `alone`, only who knows the build can tell.
+    Without `alone`, only who knows the build can tell. `says` is part of what is said.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Mutation:
     rules: str
     path: str = ""
     alone: bool = True
+    says: str = ""
 
 
 def debugfs(image: Path, *commands: str) -> None:
@@ -117,6 +119,23 @@ def at(offset: int, data: bytes) -> Callable[[Path], None]:
             file.write(data)
 
     return act
+
+
+def both(*acts: Callable[[Path], None]) -> Callable[[Path], None]:
+    """One after the other."""
+
+    def act(image: Path) -> None:
+        for each in acts:
+            each(image)
+
+    return act
+
+
+def backup_gone(image: Path) -> None:
+    """The first copy of the root's superblock, which is all that is left when the first is lost."""
+    with open_ext4(image, ROOT_START) as found:
+        superblock = found.inodes.superblock
+    at(ROOT_START + superblock.group_start(1) * superblock.block_size, bytes(1024))(image)
 
 
 def flip(path: str, where: int) -> Callable[[Path], None]:
@@ -313,6 +332,10 @@ MUTATIONS = [
     # the disk
     Mutation("disk-id", at(0x1B8, b"\1\2\3\4"), "PI001"),
     Mutation("boot-flag", at(0x1BE, b"\x80"), "PI001"),
+    Mutation("boot-flag-beside-an-id", both(at(0x1BE, b"\x80"), at(0x1B8, b"\1\2\3\4")), "PI001",
+             says="the boot flag of partition 1 is set"),
+    Mutation("boot-flag-beside-a-type", both(at(0x1BE + 16, b"\x80"), at(0x1BE + 16 + 4, b"\x8e")), "PI001",
+             says="the boot flag of partition 2 is set"),
     Mutation("partition-type", at(0x1BE + 16 + 4, b"\x8e"), "PI001"),
     Mutation("partition-size", at(0x1BE + 16 + 12, b"\0\0\2\0"), "PI001"),
     Mutation("partition-gone", at(0x1BE, bytes(16)), "PI001"),
@@ -328,6 +351,7 @@ MUTATIONS = [
     Mutation("fs-bitmap", do("freeb 2000 40"), "PI002"),
     Mutation("fs-links", do("sif /etc/shells links_count 3"), "PI002"),
     Mutation("fs-superblock-gone", at(SUPER, bytes(1024)), "PI001 PI002"),
+    Mutation("fs-copy-of-the-superblock-gone", backup_gone, "PI002", says="superblock in block group 1 is damaged"),
     Mutation("fat-in-use", mark_in_use, "PI003"),
     Mutation("fat-tables", second_table, "PI003"),
     Mutation("fat-gone", at(BOOT_START, bytes(512)), "PI001"),

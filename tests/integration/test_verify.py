@@ -266,6 +266,7 @@ def test_a_broken_card_is_named(mutation: Mutation, verify, card):
     assert set(mutation.rules.split()) <= {rule for rule, _ in findings(found)}, found["findings"]
     if mutation.path:
         assert mutation.path in {path for _, path in findings(found)}, found["findings"]
+    assert any(mutation.says in f["message"] for f in found["findings"]), found["findings"]
 
 
 #: These need a promise, or whose card it is, to be seen.

@@ -25,9 +25,13 @@ from phony import BOOT_START, SEED, SMALL_BOOT_SIZE, SMALL_ROOT_START
 from piimage import imprint
 from piimage.components import slots
 from piimage.delta import Absent, Delta, Directory, File, Slot, Symlink
+from piimage.disk import census
 from piimage.disk.census import Census, Seen
 from piimage.disk.ext4 import open_ext4
+from piimage.disk.ext4_super import read_superblock
 from piimage.disk.slots import Patch
+from piimage.disk.table import read_table
+from piimage.disk.window import window
 from piimage.facts import Filesystem, Partition, PartitionTable
 from piimage.verify import (
     disks,
@@ -224,6 +228,85 @@ def test_a_table_is_held_against_the_disk_and_the_build():
         whole, partitions=(partition(1, 4096, 8192), partition(2, 8192, 4096))
     )
     assert [f.message for f in disks.table(overlap, None, None)] == ["partitions 1 and 2 overlap"]
+
+
+@pytest.fixture
+def whole(small):
+    """A small image, and what was known of it when it was built."""
+    made = read_table(small)
+    known = dataclasses.replace(counting({}), table=made, boot_sector=census.boot_sector(small))
+    return small, known
+
+
+def test_a_boot_sector_as_it_was_built_is_nothing_to_tell(whole):
+    assert list(disks.boot_sector(*whole, alone=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "alone", "told"),
+    [
+        ({0x1BE: b"\x80"}, True, ["the boot flag of partition 1 is set"]),
+        ({0x1BE: b"\x80", 0x1B8: b"abcd"}, False, ["the boot flag of partition 1 is set"]),
+        ({0x1BE + 16: b"\x80", 0x1BE + 20: b"\x8e"}, False, ["the boot flag of partition 2 is set"]),
+        ({0x1BE + 8: b"\1\2\3\4", 0x1BE: b"\x80"}, False, ["the boot flag of partition 1 is set"]),
+        ({0x1BE + 32: b"\x80" + bytes(3) + b"\x83"}, False, []),  # that there is a third is told already
+        ({0x1B8: b"abcd"}, False, []), ({0x1BE + 20: b"\x8e"}, False, []),
+        ({0: b"\xeb"}, True, ["the boot sector is another: its flags or its code"]), ({0: b"\xeb"}, False, []),
+    ],
+)  # fmt: skip
+def test_a_boot_flag_is_told_beside_what_else_is_found(whole, changes, alone, told):
+    image, known = whole
+    with image.open("r+b") as file:
+        for where, data in changes.items():
+            file.seek(where)
+            file.write(data)
+
+    found = list(disks.boot_sector(image, known, alone=alone))
+
+    assert [f.message for f in found] == told
+    assert {f.rule for f in found} <= {"PI001"}
+
+
+def test_a_boot_flag_that_is_gone_is_told_too(whole):
+    image, known = whole
+    with image.open("r+b") as file:
+        file.seek(0x1BE)
+        file.write(b"\x80")
+        file.flush()
+        known = dataclasses.replace(known, boot_sector=census.boot_sector(image))
+        file.seek(0x1BE)
+        file.write(b"\0")
+
+    (found,) = disks.boot_sector(image, known, alone=False)
+
+    assert found.message == "the boot flag of partition 1 is not set"
+
+
+def copies(image):
+    with window(image, SMALL_ROOT_START) as source:
+        superblock = read_superblock(source)
+        return [
+            SMALL_ROOT_START + superblock.group_start(group) * superblock.block_size
+            for group in range(1, superblock.groups)
+            if superblock.has_backup(group)
+        ]
+
+
+@pytest.mark.parametrize("harm", [bytes(1024), b"\1"])
+def test_a_copy_of_the_superblock_that_would_be_of_no_help_is_told(small, harm):
+    """e2fsck finds nothing wrong: it looks at the first alone, and needs a copy only when that is gone."""
+    (first, *_) = copies(small)
+    assert list(disks.root(small, SMALL_ROOT_START, None)) == []
+    with small.open("r+b") as file:
+        file.seek(first + 4)
+        file.write(harm)
+
+    (found,) = disks.root(small, SMALL_ROOT_START, None)
+
+    assert (found.rule, found.message) == (
+        "PI002",
+        "the copy of its superblock in block group 1 is damaged",
+    )
 
 
 def traits(own, number, **changed):
