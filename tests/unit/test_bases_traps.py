@@ -17,7 +17,7 @@ from fixtures.facts_of import facts_of
 from traps import TRAPS
 
 from piimage import resolve, stamping
-from piimage.cluster import Mpi, SecretRef, Share, Sudo
+from piimage.cluster import Mpi, Overlay, SecretRef, Share, Sudo
 from piimage.components import cloudinit, slots, stand_ins, users
 from piimage.delta import Absent, Directory, File, Symlink
 from piimage.distros.firmware_config import cmdline_path
@@ -536,14 +536,21 @@ def test_no_node_upgrades_itself_and_so_locks_dpkg_at_its_first_boot(name):
         assert f"disable {unit}\n" in preset
 
 
-@pytest.mark.parametrize("package", ["unattended-upgrades", "htop"])
-def test_who_asks_for_upgrades_at_night_has_them(package):
-    head = replace(phony.HEAD, packages=(package,))
+@pytest.mark.parametrize(
+    ("packages", "enabled", "kept"),
+    [
+        (("unattended-upgrades",), (), DAILY), ((), DAILY[:2], DAILY[:2]), (("htop",), (), ()),
+    ],
+)  # fmt: skip
+def test_who_asks_for_upgrades_at_night_has_them(packages, enabled, kept):
+    """By the package that makes them, or by a unit that an overlay enables."""
+    overlay = Overlay(name="nightly", enable=enabled)
+    head = replace(phony.HEAD, packages=packages, overlays=("nightly",))
 
-    found = plan.plan_variant(cluster(head=head), head, upgrading()).delta.entries
+    found = plan.plan_variant(cluster(head=head, overlays=(overlay,)), head, upgrading())
 
-    link = "/etc/systemd/system/timers.target.wants/apt-daily-upgrade.timer"
-    assert (link in found) == (package == "htop")
+    preset = found.delta.entries["/etc/systemd/system-preset/10-piimage.preset"].content.decode()
+    assert tuple(name for name in DAILY if f"enable {name}\n" in preset) == kept
 
 
 @pytest.mark.parametrize("name", UBUNTU)
