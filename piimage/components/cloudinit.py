@@ -95,16 +95,20 @@ def _settings(facts: Facts) -> str:
     return _SETTINGS + sources + ("" if takes_network(facts) else _NO_NETWORK)
 
 
-def _sleeping(facts: Facts) -> tuple[str, ...]:
-    """Units that no link starts yet; raises `UnsupportedError` for one that is masked."""
-    present = [name for name in UNITS if name in facts.units]
-    masked = [name for name in present if facts.units[name].masked]
+def refuse(facts: Facts) -> None:
+    """Raise `UnsupportedError` for a base where somebody has masked cloud-init, which no package takes back."""
+    masked = [name for name in UNITS if name in facts.units and facts.units[name].masked]
     if masked:
         raise UnsupportedError(
             f"the base has `{masked[0]}` masked, without which no node gets its name and its network",
             hint=f"remove /etc/systemd/system/{masked[0]} from the image, or use one where cloud-init runs",
         )
-    return tuple(n for n in present if facts.units[n].wanted_by and not facts.units[n].enabled)
+
+
+def _sleeping(facts: Facts) -> tuple[str, ...]:
+    """Units that no link starts yet."""
+    present = {name: facts.units[name] for name in UNITS if name in facts.units}
+    return tuple(n for n, unit in present.items() if unit.wanted_by and not unit.enabled)
 
 
 def packages(_cluster: Cluster, _role: Role) -> tuple[str, ...]:
@@ -118,6 +122,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         raise UnsupportedError(
             "the base has no cloud-init", hint="use a base with the package cloud-init"
         )
+    refuse(facts)
     entries: dict[str, Entry] = {
         drop_in(facts): File(_settings(facts).encode()),
         slots.SEED: Directory(0o700),

@@ -58,11 +58,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         raise UnsupportedError(
             "the base has no ssh server", hint="use a base with the package openssh-server"
         )
-    if f"{_CONFIG}.d/*.conf" not in facts.text(_CONFIG):
-        raise UnsupportedError(
-            f"the base's {_CONFIG} does not include {_CONFIG}.d",
-            hint="use a base with OpenSSH 8.2 or newer and its stock sshd_config",
-        )
+    refuse(facts)
     if cluster.ssh.x11_forwarding and not {"xauth", "xorg-x11-xauth"} & set(facts.packages):
         raise UnsupportedError(
             "X11 forwarding needs the package xauth, which the base does not have",
@@ -90,6 +86,15 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
             Check(name="ssh server", argv=("systemctl", "is-active", unit), expect="^active$"),
         ),
     )
+
+
+def refuse(facts: Facts) -> None:
+    """Raise `UnsupportedError` for a server that does not read drop-ins, as buster's; no package makes it another."""
+    if facts.text(_CONFIG) and f"{_CONFIG}.d/*.conf" not in facts.text(_CONFIG):
+        raise UnsupportedError(
+            f"the base's {_CONFIG} does not include {_CONFIG}.d",
+            hint="use a base with OpenSSH 8.2 or newer and its stock sshd_config",
+        )
 
 
 def config_text(cluster: Cluster) -> str:

@@ -275,6 +275,8 @@ def test_an_ssh_server_that_reads_no_drop_ins_is_refused():
 
     with pytest.raises(UnsupportedError, match=r"does not include /etc/ssh/sshd_config\.d"):
         plan.plan_variant(cluster(), phony.HEAD, facts)
+    with pytest.raises(UnsupportedError, match=r"does not include /etc/ssh/sshd_config\.d"):
+        recipe.refuse(cluster(), [phony.HEAD], facts)  # before anything is asked of an archive
 
 
 @pytest.mark.parametrize("name", RASPIOS)
@@ -514,6 +516,8 @@ def test_cloud_init_that_somebody_has_masked_is_refused():
 
     with pytest.raises(UnsupportedError, match=r"has `cloud-init-main\.service` masked"):
         plan.plan_variant(cluster(), phony.HEAD, facts)
+    with pytest.raises(UnsupportedError, match=r"has `cloud-init-main\.service` masked"):
+        recipe.refuse(cluster(), [phony.HEAD], facts)
 
 
 DAILY = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service")
