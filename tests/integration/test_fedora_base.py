@@ -8,15 +8,16 @@ import re
 import subprocess
 import sys
 
+import over_vendor
 import pytest
 from fixtures import fedora
 from fixtures.card import SECTOR, tool
+from over_vendor import PSK
 from typer.testing import CliRunner
 
 from piimage.cli.main import app
 from piimage.distros import boot_loader
 
-PSK = "fedcba9876543210" * 4
 YAML = """\
 version: 1
 name: hats
@@ -38,19 +39,7 @@ ENTRY = f"/loader/entries/{'0' * 31}f-{fedora.NEW.kernel}.conf"
 def home(tmp_path_factory):
     """The image imported as a base, and node 0 built over it."""
     home = tmp_path_factory.mktemp("fedora")
-    image = CARD.write(home / "vendor.img")
-    (home / "cluster.yaml").write_text(YAML)
-    for argv in (("base", "import", str(image), "--name", "vendor"), ("build", "--node", "0")):
-        done = subprocess.run(
-            [sys.executable, "-m", "piimage", *argv],
-            cwd=home,
-            env={**os.environ, "PIIMAGE_CACHE": str(home / "cache"), "LAB_PSK": PSK},
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    over_vendor.build(home, CARD, YAML)
     return home
 
 

@@ -6,19 +6,18 @@ Ids, dates and names are others than in the unit tests: what the code finds ther
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import over_vendor
 import pytest
 import yaml
 from fixtures import debian_raspi, raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
 from fixtures.reading import Reading
+from over_vendor import PSK
 from typer.testing import CliRunner
 
 from piimage.bases.facts_reader import read_facts
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from fixtures.card import Card
 
-PSK = "fedcba9876543210" * 4
 HASH = "$6$abcdefgh$" + "K" * 86
 SEED = "/var/lib/cloud/seed/nocloud"
 PROFILES = "/etc/NetworkManager/system-connections"
@@ -112,19 +110,7 @@ def _built(name, tmp_path_factory):
     """The card's image imported as a base, and node 0 built over it, once."""
     if name not in _KNOWN:
         home = tmp_path_factory.mktemp(name)
-        image = CARDS[name].write(home / "vendor.img")
-        (home / "cluster.yaml").write_text(YAML.replace("HASH", HASH))
-        for argv in (("base", "import", str(image), "--name", "vendor"), ("build", "--node", "0")):
-            done = subprocess.run(
-                [sys.executable, "-m", "piimage", *argv],
-                cwd=home,
-                env={**os.environ, "PIIMAGE_CACHE": str(home / "cache"), "LAB_PSK": PSK},
-                capture_output=True,
-                text=True,
-                timeout=900,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
+        image = over_vendor.build(home, CARDS[name], YAML.replace("HASH", HASH))
         made = home / "dist/vendors/n0.img"
         _KNOWN[name] = Built(CARDS[name], image, Reading(made, home))
     return _KNOWN[name]

@@ -1,0 +1,37 @@
+"""A card built over an image like a vendor's, by the commands that a user types."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fixtures.card import Card
+
+#: What `env:LAB_PSK` in a cluster.yaml leads to.
+PSK = "fedcba9876543210" * 4
+
+
+def build(home: Path, card: Card, cluster: str) -> Path:
+    """The image, imported as base `vendor` for the `cluster` of this text, and node 0 built over it, all in `home`.
+
+    Returns the vendor's image.
+    """
+    image = card.write(home / "vendor.img")
+    (home / "cluster.yaml").write_text(cluster)
+    for argv in (("base", "import", str(image), "--name", "vendor"), ("build", "--node", "0")):
+        done = subprocess.run(
+            [sys.executable, "-m", "piimage", *argv],
+            cwd=home,
+            env={**os.environ, "PIIMAGE_CACHE": str(home / "cache"), "LAB_PSK": PSK},
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    return image
