@@ -18,8 +18,8 @@ POINT: str = globals().get("POINT", "absent")
 #: The DHCP answer is what comes last; the others' end is a state of the association.
 _WAITS = {"right": "address", "wrong-passphrase": "refused", "absent": "radio"}
 _LOG = Path("/run/piimage-radio/hostapd.log")
-#: The rehearsal's own unit, and netplan's for the node's wpa_supplicant: what they said explains a failure.
-_UNITS = ("a.service", "netplan-wpa-wlan0.service")
+#: The rehearsal's own unit, and netplan's or ifupdown's for wpa_supplicant: what they said explains a failure.
+_UNITS = ("a.service", "netplan-wpa-wlan0.service", "ifup@wlan0.service")
 _LINES = 15
 
 

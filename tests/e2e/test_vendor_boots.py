@@ -42,7 +42,7 @@ PROBE = """\
 Description=Answers for a test
 After=multi-user.target cloud-final.service
 [Service]
-Type=exec
+Type=oneshot
 StandardOutput=tty
 TTYPath=/dev/console
 ExecStart=/bin/sh /usr/local/lib/probe
@@ -58,8 +58,17 @@ say() { echo "probe: $1=$(echo $2)"; }
 }
 say wire "$(ls /sys/class/net | tr '\\n' ' ')"
 say wizard "$(systemctl is-enabled initial-setup.service userconfig.service 2>&1 | sort -u)"
+[ ! -e /etc/raspi-image-id ] || {
+	say before "$(cat /boot/firmware/cmdline.txt)"
+	DEBIAN_FRONTEND=noninteractive dpkg-reconfigure raspi-firmware
+	say after "$(cat /boot/firmware/cmdline.txt)"
+	say ports "$(ifquery --state)"
+	say root "$(cat /root/.ssh/authorized_keys)"
+}
 say done yes
 """
+#: Whose Wi-Fi meets its access point.
+ON_AIR = ("debian-raspi-13",)
 
 #: What Debian's policy denies Debian's own programs, on an image that piimage never touched too: who, and whose.
 DENIED_ANYWAY = {
@@ -125,7 +134,8 @@ def played(request, default_base, piimage):
         _probe(there.home)
         done = piimage("build", source, "--node", "0", cache=there.cache)
         assert done.returncode == 0, done.stderr
-        done = piimage("boot", source, "--node", "0", "--json", cache=there.cache)
+        air = ("--access-point", "right") if request.param in ON_AIR else ()
+        done = piimage("boot", source, "--node", "0", *air, "--json", cache=there.cache)
         console = there.home / "dist/vendors/rehearsal/n0/console.log"
         text = console.read_text(errors="replace")
         yield Played(there.vendors["vendor"], done.returncode, json.loads(done.stdout), text)
@@ -145,11 +155,11 @@ def test_the_node_comes_up_as_promised(played):
 
 
 def test_what_is_mounted_by_the_disks_signature_is_found_under_the_new_one(played):
-    """The first boot of Raspberry Pi OS gives the disk another one; Ubuntu mounts by labels, Fedora by UUIDs."""
+    """The first boot of Raspberry Pi OS gives the disk another one; others mount by labels or UUIDs."""
     layout = played.vendor.card.layout
     mounted = set(re.findall(r"/dev/disk/by-partuuid/(\w+)-01", played.console))
 
-    if layout.root_label in ("writable", "root"):
+    if layout.root_label in ("writable", "root", "RASPIROOT"):
         assert mounted == set()
     else:
         assert len(mounted) == 1
@@ -175,3 +185,24 @@ def test_selinux_is_enforced_and_knows_every_file(played):
         return
     assert (probed["mode"], probed["mislabelled"]) == ("Enforcing", "0")
     assert played.denied == []
+
+
+def test_what_debians_images_do_by_themselves_leaves_the_node_as_it_is(played):
+    """ifupdown has the wire, sysconf.txt has set nothing, and the real hook finds all that is on the command line."""
+    probed = played.probed
+
+    if not played.vendor.card.name.startswith("debian"):
+        assert "after" not in probed
+        return
+    assert {"lo=lo", "eth0=eth0"} <= set(probed["ports"].split())
+    assert probed["root"].startswith("#")
+    before, after = probed["before"].split(), probed["after"].split()
+    assert {"cfg80211.ieee80211_regdom=NO", "root=LABEL=RASPIROOT"} <= set(after)
+    # a board's serial port is not QEMU's
+    assert set(before) - set(after) <= {"console=ttyS1,115200"}
+
+
+def test_wifi_by_ifupdown_has_an_address_and_the_way_out(played):
+    if played.vendor.card.name.startswith("debian"):
+        wanted = {"Wi-Fi association", "Wi-Fi country", "Wi-Fi address", "default route"}
+        assert wanted <= played.found.keys()

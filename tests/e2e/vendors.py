@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from fixtures import (
     bootable,
+    debian_raspi,
+    debian_raspi_boots,
     fedora,
     fedora_boots,
     raspios,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 #: Another disk, user and date than in the tests that only read.
 TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
 BOOKWORM = raspios.Choice(date="2024-11-19", disk_id="deadbeef")
+RASPI = debian_raspi.Choice(family=3, date="20260102", disk_id="0badcafe")
 #: Each of the default base and an empty directory.
 VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
     "raspios-trixie": lambda _base, _scratch: raspios_boots.trixie(TRIXIE),
@@ -38,6 +41,7 @@ VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
     "fedora-43": lambda base, scratch: fedora_boots.minimal(
         fedora.NEW, base, selinux_policy.files(base.facts.os.codename, scratch)
     ),
+    "debian-raspi-13": lambda base, _scratch: debian_raspi_boots.image(RASPI, base),
 }
 
 
@@ -59,7 +63,7 @@ def imported(default_base: str, wanted: Mapping[str, str], piimage) -> Iterator[
         cache, home = place / "cache", place / "home"
         cache.mkdir()
         home.mkdir()
-        for shared in ("native", "packages"):
+        for shared in ("native", "packages", "radio-kits"):
             (cache / shared).symlink_to(user.directory(shared))
         made = {}
         for name, key in wanted.items():
