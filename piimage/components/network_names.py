@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 #: from 251.
 WIRED = ("eth0", "end0")
 WIRELESS = "wlan0"
-#: The board's own NIC hangs on USB up to the Pi 3, where systemd calls it after its path or its address, `enu1u1` or
-#: `enxb827eb...`. Everybody but Fedora sees to it that it is eth0; there this does, systemd.link(5). By driver: Pi 4,
-#: Pi 5, Pi 3 B+, Pi 2 and 3.
+#: Up to the Pi 3 the board's own NIC hangs on USB, and systemd calls it after its path or its address, `enu1u1` or
+#: `enxb827eb...`. Everybody but Fedora sees to it that it is eth0; there this does, systemd.link(5). By its driver (Pi
+#: 3 B+; Pi 2 and 3) and below the one USB host of these boards, so that no adapter of another board is meant.
 _LINK = "/etc/systemd/network/10-piimage-wire.link"
 _NAMED = b"""\
 [Match]
-Driver=bcmgenet macb lan78xx smsc95xx
+Path=platform-3f980000.usb-*
+Driver=lan78xx smsc95xx
 
 [Link]
 Name=eth0
