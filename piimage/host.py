@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: os-release(5) says to look here first.
 _OS_RELEASE = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
+#: Where Debian's sudo looks for programs, whatever PATH its caller has (sudoers(5), secure_path).
+_SECURE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What is not a program, in Debian's names and in Fedora's.
 _FEDORA = {"python3-guestfs": "python3-libguestfs"}
 #: Programs that the Filesystem Hierarchy Standard puts into sbin; dnf finds packages by the path of a file.
@@ -43,6 +46,17 @@ class Host:
             names = {*map(_path, programs), *(_FEDORA.get(name, name) for name in packages)}
             return shlex.join([*sudo, "dnf", "install", *sorted(names)])
         return None
+
+
+def as_root() -> str:
+    """What to type for `piimage` so that it runs as root."""
+    return "piimage" if os.geteuid() == 0 else by_sudo()
+
+
+def by_sudo() -> str:
+    """What to type for `piimage` with sudo, which finds no program of a virtual environment by its name alone."""
+    known = shutil.which("piimage", path=_SECURE_PATH)
+    return "sudo piimage" if known else 'sudo "$(which piimage)"'
 
 
 def this_host() -> Host:

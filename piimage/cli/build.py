@@ -12,8 +12,10 @@ import typer
 from piimage.cli.options import CLUSTER, Json, Nodes, Quiet, Source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from piimage.artifact import Format
-    from piimage.build import BuildResult
+    from piimage.build import BuildResult, Made
 
 
 def build(
@@ -115,7 +117,7 @@ def build(
     if json_output:
         print(json.dumps(_as_json(result), indent=2))  # noqa: T201 -- cli prints
     else:
-        _tell(result)
+        _tell(result, all_nodes=all_nodes)
 
 
 def _check_nodes(node: list[str] | None, *, all_nodes: bool, only_variants: bool) -> None:
@@ -124,7 +126,7 @@ def _check_nodes(node: list[str] | None, *, all_nodes: bool, only_variants: bool
         raise typer.BadParameter("name nodes with `--node`, or take all with `--all`")
 
 
-def _tell(result: BuildResult) -> None:
+def _tell(result: BuildResult, *, all_nodes: bool) -> None:
     """What was made, where it is, what waits, what to do next."""
     for variant in result.variants:
         state = "built" if variant.fresh else "unchanged"
@@ -136,11 +138,24 @@ def _tell(result: BuildResult) -> None:
         print(f"{made.node}: {state}, build {made.build}  {made.files[0]}")  # noqa: T201 -- cli prints
     for sentence in result.deferred:
         print(f"waits for first boot: {sentence}")  # noqa: T201 -- cli prints
-    if len(result.nodes) == 1 and result.nodes[0].files[0].suffix == ".img":
-        node = result.nodes[0]
-        print(  # noqa: T201 -- cli prints
-            f"next: `piimage boot --node {node.node}` rehearses it in QEMU; "
-            f"`sudo piimage flash /dev/sdX --node {node.node}` writes a card"
+    for sentence in following(result.nodes, all_nodes=all_nodes):
+        print(f"next: {sentence}")  # noqa: T201 -- cli prints
+
+
+def following(made: Sequence[Made], *, all_nodes: bool) -> Iterator[str]:
+    """What to do with `made`, where that is one thing: a whole cluster, or one image that a card takes."""
+    from piimage.host import as_root  # noqa: PLC0415 -- start-up time
+
+    if all_nodes and made:
+        yield (
+            "`piimage boot --all --smoke` rehearses them in QEMU; "
+            f"`{as_root()} flash --all` writes card after card"
+        )
+    elif len(made) == 1 and made[0].files[0].suffix == ".img":
+        node = made[0].node
+        yield (
+            f"`piimage boot --node {node}` rehearses it in QEMU; "
+            f"`{as_root()} flash /dev/sdX --node {node}` writes a card"
         )
 
 

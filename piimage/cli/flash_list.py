@@ -37,8 +37,11 @@ def lines(found: Sequence[Candidate]) -> Iterator[str]:
     loops = [each for each in others if each.examined.device.transport == "loop"]
     for candidate in (each for each in others if each not in loops):
         yield f"  {candidate.examined.device.title}"
-        for refusal in candidate.examined.refusals:
-            option = f" (or `{refusal.override}`)" if refusal.override else ""
+        refusals = candidate.examined.refusals
+        # An option that accepts one reason is no way out where another one stands all the same.
+        helps = all(refusal.override for refusal in refusals)
+        for refusal in refusals:
+            option = f" (or `{refusal.override}`)" if helps else ""
             yield f"    {refusal.name}: {refusal.reason}{option}"
     if loops:
         many = "s, which play files" if len(loops) > 1 else ", which plays a file"
@@ -46,12 +49,14 @@ def lines(found: Sequence[Candidate]) -> Iterator[str]:
 
 
 def _possible(candidate: Candidate) -> Iterator[str]:
+    from piimage.host import by_sudo  # noqa: PLC0415 -- start-up time
+
     device, label = candidate.examined.device, candidate.label
     yield f"  {device.title}"
     if label:
         yield f"    holds {label.node} of {label.cluster}, build {label.build}"
     elif not candidate.readable:
-        yield "    what it holds only root may read: run piimage with `sudo`"
+        yield f"    what it holds only root may read: `{by_sudo()} flash --list`"
     else:
         parts = [content.words for content in candidate.examined.contents]
         yield f"    holds {', '.join(parts) if parts else 'nothing known'}"

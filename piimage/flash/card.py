@@ -16,6 +16,7 @@ from piimage.disk.table import read_table
 from piimage.disk.window import window
 from piimage.errors import ImageError, MissingToolError
 from piimage.flash.journal import read_journal
+from piimage.host import by_sudo
 from piimage.label import NAME, decode
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _reading(path: Path) -> Iterator[None]:
     """Errors of a device that may not or cannot be read, for the user."""
     if path.exists() and not os.access(path, os.R_OK):
         raise MissingToolError(
-            f"`{path}` may not be read by this user", hint="run piimage with `sudo`"
+            f"`{path}` may not be read by this user",
+            hint=f"run piimage with sudo: `{by_sudo()} ...`",
         )
     try:
         yield

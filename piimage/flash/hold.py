@@ -15,6 +15,7 @@ from piimage.errors import DeviceRefusedError, MissingToolError
 from piimage.flash import guard_use
 from piimage.flash.device import THIS_MACHINE, read_device
 from piimage.flash.guard import SETTLE, Refusal, in_use, refused
+from piimage.host import by_sudo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +102,8 @@ def _open_file(device: Device) -> int:
 def _cannot_open(device: Device, error: OSError) -> NoReturn:
     if error.errno in (errno.EACCES, errno.EPERM):
         raise MissingToolError(
-            f"`{device.path}` may not be written to by this user", hint="run piimage with `sudo`"
+            f"`{device.path}` may not be written to by this user",
+            hint=f"run piimage with sudo: `{by_sudo()} ...`",
         ) from error
     if error.errno == errno.EBUSY:
         words = "the kernel or a program has it for itself"

@@ -9,11 +9,14 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from piimage.bases.importing import import_base
 from piimage.bases.store import Store
+from piimage.build import Made
+from piimage.cli.build import following
 from piimage.cli.main import main
 from piimage.progress import Quiet
 from piimage.state import keys
@@ -276,3 +279,23 @@ def test_the_image_is_checked_against_cluster_yaml_before_anything_is_made(piima
     assert done.returncode == 2
     assert "nobody-here" in done.stderr
     assert untouched(home)
+
+
+@pytest.mark.parametrize(
+    ("names", "suffix", "everything", "words"),
+    [
+        (["node0", "node1"], "stamp", True, ["boot --all --smoke`", "flash --all`"]),
+        (["node0"], "img", True, ["boot --all --smoke`", "flash --all`"]),
+        (["node1"], "img", False, ["boot --node node1`", "flash /dev/sdX --node node1`"]),
+        (["node1"], "img.zst", False, []),
+        (["node0", "node1"], "img", False, []),
+        ([], "img", True, []),
+    ],
+)
+def test_what_comes_next(names, suffix, everything, words):
+    made = [Made(name, "b", "i", "v", (Path(f"dist/{name}.{suffix}"),), True) for name in names]
+
+    said = "\n".join(following(made, all_nodes=everything))
+
+    assert [word for word in words if word not in said] == []
+    assert bool(said) == bool(words)

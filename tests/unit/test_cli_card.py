@@ -195,7 +195,7 @@ def test_one_that_may_not_be_read(piimage, card, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
     code, _, err = piimage("card", card)
     assert code == 3
-    assert err.splitlines()[1] == "hint: run piimage with `sudo`"
+    assert err.splitlines()[1] == 'hint: run piimage with sudo: `sudo "$(which piimage)" ...`'
 
 
 def test_a_card_that_breaks_while_it_is_read(piimage, card, monkeypatch):

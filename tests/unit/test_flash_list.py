@@ -46,7 +46,7 @@ def test_no_card(machine):
         "",
         "cannot be written to:",
         "  `/dev/sda`: 67.1 MB, sata",
-        f"    not-removable: {NOT_REMOVABLE} (or `--allow not-removable`)",
+        f"    not-removable: {NOT_REMOVABLE}",
         "    system-disk: this machine runs from it (`/`)",
     ]
 
@@ -73,13 +73,21 @@ def test_cards_come_first_with_what_they_hold(machine, written):
     assert "    no-medium: there is no card in it" in text(machine)
 
 
+def test_an_option_is_named_only_where_it_is_enough(machine):
+    machine.disk("sdc", "8:32", under=SATA, removable="0")
+
+    found = text(machine)
+    assert f"    not-removable: {NOT_REMOVABLE} (or `--allow not-removable`)" in found
+    assert f"    not-removable: {NOT_REMOVABLE}" in found, "of the disk that the machine runs from"
+
+
 def test_a_user_who_may_not_read_a_card_sees_it_all_the_same(machine, monkeypatch):
     machine.disk("sdb", "8:16")
     monkeypatch.setattr("os.access", lambda *_: False)
     assert text(machine)[:3] == [
         "can be written to:",
         "  `/dev/sdb`: 67.1 MB, usb",
-        "    what it holds only root may read: run piimage with `sudo`",
+        '    what it holds only root may read: `sudo "$(which piimage)" flash --list`',
     ]
 
 
