@@ -52,6 +52,7 @@ def plan(
     from piimage.cli.console import progress_for  # noqa: PLC0415 -- start-up time
     from piimage.cli.loading import chosen, load_all  # noqa: PLC0415 -- start-up time
     from piimage.cli.plan_text import comparison, text  # noqa: PLC0415 -- start-up time
+    from piimage.cli.table import room  # noqa: PLC0415 -- start-up time
     from piimage.preview.against import compare, written  # noqa: PLC0415 -- start-up time
     from piimage.preview.preview import preview  # noqa: PLC0415 -- start-up time
     from piimage.preview.record import record  # noqa: PLC0415 -- start-up time
@@ -76,7 +77,8 @@ def plan(
     elif json_output:
         print(json.dumps(found, indent=1))  # noqa: T201 -- cli prints
     else:
-        print("\n".join(text(found, own=bool(node), new=diff, old=not brief)))  # noqa: T201 -- cli prints
+        lines = text(found, own=bool(node), new=diff, old=not brief, columns=room())
+        print("\n".join(lines))  # noqa: T201 -- cli prints
 
 
 def _packages(cluster: Cluster, store: Store) -> Packages:

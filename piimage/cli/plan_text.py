@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,17 +15,26 @@ if TYPE_CHECKING:
 
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}
 _WISHES = {"enable": "+", "disable": "-", "mask": "masked:"}
+#: Where stdout is no terminal.
 _WIDTH = 110
+#: Less room is left to the terminal, which breaks lines where it likes.
+_LEAST = 40
 _LABEL = 12
 #: Items up to this length are not broken over two lines; a stand-in for their blanks sees to it.
 _SHORT, _BLANK = 60, "\0"
 
 
-def text(record: Record, *, own: bool, new: bool, old: bool) -> Iterator[str]:
-    """Lines; `own` adds the files of each node, `new` what files hold that come or go, `old` how others change."""
+def text(
+    record: Record, *, own: bool, new: bool, old: bool, columns: int | None = None
+) -> Iterator[str]:
+    """Lines; `own` adds the files of each node, `new` what files hold that come or go, `old` how others change.
+
+    Lists are wrapped to `columns`, those of the terminal; paths and diffs are left as they are.
+    """
+    width = max(_LEAST, min(_WIDTH, columns or _WIDTH))
     for number, variant in enumerate(record["variants"]):
         yield from [""] if number else []
-        yield from _variant(variant, new=new, old=old)
+        yield from _variant(variant, width, new=new, old=old)
     yield ""
     for node in record["nodes"]:
         if node["variant"] is None:
@@ -89,25 +99,26 @@ def _listed(label: str, names: Sequence[str]) -> Iterator[str]:
         yield f"{label}: {', '.join(names)}"
 
 
-def _variant(variant: Record, *, new: bool, old: bool) -> Iterator[str]:
+def _variant(variant: Record, width: int, *, new: bool, old: bool) -> Iterator[str]:
+    wrapped = partial(_wrapped, width)
     yield f"variant `{variant['role']}`: {', '.join(variant['nodes'])}"
-    yield from _wrapped("base", [f"{variant['base']['name']} ({variant['base']['id'][:12]})"])
-    yield from _wrapped("packages", _packages(variant), empty="none beyond the base's")
-    yield from _wrapped("", [f"- {name}" for name in variant["packages_removed"]])
-    yield from _wrapped(
+    yield from wrapped("base", [f"{variant['base']['name']} ({variant['base']['id'][:12]})"])
+    yield from wrapped("packages", _packages(variant), empty="none beyond the base's")
+    yield from wrapped("", [f"- {name}" for name in variant["packages_removed"]])
+    yield from wrapped(
         "users",
         [f"{_SIGNS[user['action']]} {user['name']} ({user['uid']})" for user in variant["users"]],
     )
-    yield from _wrapped(
+    yield from wrapped(
         "units", [f"{_WISHES[wish]} {name}" for name, wish in variant["units"].items()]
     )
     for sentence in variant["waits_for_first_boot"]:
-        yield from _wrapped("first boot", [sentence])
+        yield from wrapped("first boot", [sentence])
     for component, reason in variant["waits_for_packages"].items():
-        yield from _wrapped("waits", [f"`{component}` for its packages: {reason}"])
+        yield from wrapped("waits", [f"`{component}` for its packages: {reason}"])
     counts = Counter(file["action"] for file in variant["files"])
     words = (("change", "changed"), ("add", "added"), ("remove", "removed"))
-    yield from _wrapped("files", [f"{counts[action]} {word}" for action, word in words])
+    yield from wrapped("files", [f"{counts[action]} {word}" for action, word in words])
     yield from _files(variant["files"], new=new, old=old)
 
 
@@ -125,13 +136,13 @@ def _packages(variant: Record) -> list[str]:
     return [f"{state}: {names[0]}", *names[1:]] if names else []
 
 
-def _wrapped(label: str, words: Iterable[str], empty: str = "") -> Iterator[str]:
+def _wrapped(width: int, label: str, words: Iterable[str], empty: str = "") -> Iterator[str]:
     """A label, and after it words on as many lines as it takes."""
     line = ", ".join(word.replace(" ", _BLANK) if len(word) < _SHORT else word for word in words)
     if line or empty:
         lines = textwrap.wrap(
             line or empty,
-            _WIDTH,
+            width,
             initial_indent=f"  {label:{_LABEL}}",
             subsequent_indent=" " * (_LABEL + 2),
             break_long_words=False,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from piimage.cli.options import CLUSTER, Source
+from piimage.cli.table import room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 _NOTHING = "-"
 #: A value longer than this pushes its own origin to the right, not those of all others.
 _WIDE = 44
+#: What a value is given at least on a terminal that has no room for it.
+_LEAST = 20
 
 
 def show(
@@ -60,10 +64,20 @@ def _print_part(title: str, fields: Sequence[Field], prefix: str, explain: bool)
         rows += _explained(name, field) if explain else [(name, _text(field.value), "")]
     names = max(len(name) for name, _, _ in rows)
     values = max(len(value) for _, value, _ in rows if len(value) <= _WIDE)
-    lines = [
-        f"  {name:{names}}  {value:{values}}  {origin}".rstrip() for name, value, origin in rows
-    ]
+    columns = room()
+    lines: list[str] = []
+    for name, value, origin in rows:
+        left = columns - len(f"  {'':{names}}    {origin}") if columns else len(value)
+        first, *more = _wrapped(value, max(left, _LEAST))
+        lines.append(f"  {name:{names}}  {first:{values}}  {origin}".rstrip())
+        lines += [f"  {'':{names}}  {line}" for line in more]
     print("\n".join([title, *lines]))  # noqa: T201 -- cli prints
+
+
+def _wrapped(value: str, width: int) -> list[str]:
+    """A value on as many lines as it takes; a word is never broken."""
+    found = textwrap.wrap(value, width, break_long_words=False, break_on_hyphens=False)
+    return found if len(value) > width and found else [value]
 
 
 def _explained(name: str, field: Field) -> Iterator[tuple[str, str, str]]:

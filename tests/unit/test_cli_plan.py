@@ -251,3 +251,18 @@ def test_the_state_is_not_touched(home, cache, monkeypatch):
     found()
 
     assert sorted(made.path.rglob("*")) == before
+
+
+def test_lists_fit_the_terminal(home, cache, monkeypatch):
+    wide = run("--brief").stdout
+    monkeypatch.setattr("piimage.cli.table.room", lambda: 60)
+
+    narrow = run("--brief").stdout
+
+    def lists(text):
+        return [
+            x for x in text.splitlines() if x.startswith(("  ", " " * 14)) and x[4] not in "+-~"
+        ]
+
+    assert max(map(len, lists(wide))) > 60 >= max(map(len, lists(narrow)))
+    assert narrow.split() == wide.split()

@@ -165,3 +165,19 @@ def test_a_profile_that_is_wrong_is_told_with_its_line(beside):
         result = run("profile", *words, "-c", beside / "cluster.yaml")
         (found,) = result.exception.diagnostics
         assert (found.line, found.hint) == (1, "did you mean `wifi`?")
+
+
+def test_a_long_value_is_wrapped_below_itself_on_a_terminal(monkeypatch):
+    """A terminal would break it in the middle of a word, and leave its origin where no other is."""
+    wide = run("show", "3", SAMPLE, "--explain").stdout
+    monkeypatch.setattr("piimage.cli.show.room", lambda: 80)
+
+    narrow = run("show", "3", SAMPLE, "--explain").stdout
+
+    assert sorted(narrow.split()) == sorted(wide.split())
+    lines = narrow.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("  users[0].groups "))
+    first, second = lines[start : start + 2]
+    assert first.endswith(",  default")
+    assert second.startswith(" " * (len("  users[0].groups") + 1))
+    assert max(len(first), len(second)) <= 80 < max(map(len, wide.splitlines()))
