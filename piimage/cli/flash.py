@@ -142,7 +142,7 @@ def flash(
         for name, path in pairs:
             chosen = _source(sources, cluster, name, image, output or _dist(source, cluster))
             jobs.append((admitted(path, chosen, consent), chosen))
-        confirm(jobs, consent, dry_run=dry_run)
+        confirm(jobs, consent, mode, dry_run=dry_run)
         if dry_run:
             return
         if unmount:

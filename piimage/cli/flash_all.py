@@ -69,7 +69,7 @@ class Stack:
         try:
             examined = admitted(found.examined.device.path, source, self.consent)
             jobs = [(examined, source)]
-            confirm(jobs, self.consent)
+            confirm(jobs, self.consent, self.mode)
             if self.consent.unmount:
                 release(jobs, self.consent)
         except DeviceRefusedError as error:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from piimage.flash.guard import Examined
     from piimage.flash.sources import Source
+    from piimage.flash.writer import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,11 @@ def admitted(path: Path, source: Source, consent: Consent) -> Examined:
 
 
 def confirm(
-    jobs: Sequence[tuple[Examined, Source]], consent: Consent, *, dry_run: bool = False
+    jobs: Sequence[tuple[Examined, Source]],
+    consent: Consent,
+    mode: Mode,
+    *,
+    dry_run: bool = False,
 ) -> None:
     """Show what will go and what will come, and ask; raises `DeviceRefusedError` unless the answer is yes."""
     from piimage.errors import DeviceRefusedError  # noqa: PLC0415 -- start-up time
@@ -71,7 +76,7 @@ def confirm(
                     hint=f"give {names[0] if names else 'its path in /dev/disk/by-id'}, or `--serial`",
                 )
         return
-    for line in (line for job in jobs for line in _lines(*job)):
+    for line in (line for job in jobs for line in _lines(*job, mode)):
         print(line, file=sys.stdout if dry_run else sys.stderr)
     if not dry_run and not _agreed("Write it?" if len(jobs) == 1 else "Write them?"):
         raise DeviceRefusedError(
@@ -100,7 +105,7 @@ def _refuse_twice(jobs: Sequence[tuple[Examined, Source]]) -> None:
             raise DeviceRefusedError(f"`{before}` and `{device.path}` are the same card")
 
 
-def _lines(examined: Examined, source: Source) -> Iterator[str]:
+def _lines(examined: Examined, source: Source, mode: Mode) -> Iterator[str]:
     from piimage.cli.lines import human  # noqa: PLC0415 -- start-up time
 
     device, payload = examined.device, source.payload
@@ -113,7 +118,11 @@ def _lines(examined: Examined, source: Source) -> Iterator[str]:
         yield f"  will be unmounted: {mount.point}"
     build = f", build {source.build}" if source.build else ""
     needed = f"{human(payload.map.expected())} of {human(payload.size)} to write"
-    yield f"  becomes: {source.title}{build}; {needed}; everything on it is lost"
+    needed = {"update": f"what differs in {needed}", "resume": f"what is left of {needed}"}.get(
+        mode, needed
+    )
+    yield f"  becomes: {source.title}{build}"
+    yield f"  {needed}; everything on it is lost"
 
 
 def _agreed(question: str) -> bool:

@@ -68,7 +68,7 @@ class Device:
     def title(self) -> str:
         """One line for a question."""
         facts = [
-            megabytes(self.size),
+            megabytes(self.size) if self.size or not self.is_file else "an empty file",
             self.model,
             f"serial {self.serial}" if self.serial else "",
             self.transport,

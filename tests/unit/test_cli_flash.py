@@ -101,6 +101,25 @@ def test_neither_secrets_nor_bases_of_the_builder_are_needed(piimage, card, home
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("", ""), ("--update", "what differs in "), ("--resume", "what is left of ")],
+)
+def test_how_much_will_be_written_is_as_it_is_done(piimage, card, option, words):
+    done = piimage(card, "--node", "1", "--dry-run", *filter(None, [option]))
+
+    _, found, amount = done.stdout.partition(f"build build-node1\n  {words}")
+    assert found
+    assert amount[0].isdigit()
+    assert " to write; everything on it is lost" in amount
+
+
+def test_a_file_that_is_not_there_yet_has_no_size(piimage):
+    done = piimage("new.img", "--node", "1", "--dry-run")
+
+    assert done.stdout.splitlines()[0].endswith("new.img`: an empty file")
+
+
 def test_a_dry_run_tells_and_writes_nothing(piimage, card):
     before = card.read_bytes()
 
