@@ -89,7 +89,7 @@ def _send(
     if not members:
         return
     with (
-        progress.step(f"writing {len(members)} files to `{mountpoint}`"),
+        progress.step(f"writing {len(members)} file{'s' * (len(members) != 1)} to `{mountpoint}`"),
         tempfile.NamedTemporaryFile(suffix=".tar") as archive,
     ):
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:

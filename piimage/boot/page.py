@@ -105,6 +105,8 @@ def _pairs(smoke: Report) -> str:
         values = matrix(smoke, key)
         low, high = number(min(values.values())), number(max(values.values()))
         words = f"{what} between row and column: {low} to {high} {unit}. Stronger is {sense}."
+        if len(values) < len(names) * (len(names) - 1):
+            words += " Dashed: no answer."
         drawn = svg(
             names, values, title=f"{title} in {unit} from each node to each other", unit=unit
         )

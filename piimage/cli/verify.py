@@ -175,5 +175,5 @@ def _planning(
         return None
     secrets, reason = peek(cluster, cluster.source, os.environ, scratch)
     if secrets is None:
-        progress.say(f"secrets are not compared: {reason}")
+        progress.say(f"what a build would now write on each node is not compared: {reason}")
     return Planning(cluster, store, secrets)
