@@ -21,6 +21,8 @@ from piimage.report import render_text
 _FENCE = re.compile(r"^( *)```(.*?)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:^|\n\n|\n)((?: {4}.*\n)+)")
 _INLINE = re.compile(r"(?<!`)`(?:\$ )?((?:sudo )?piimage [^`]+)`(?!`)")
+#: How sudo is told which piimage: that of the virtual environment.
+_FOUND = '"$(which piimage)"'
 #: What goes before a program's name, and what separates commands.
 _BEFORE = re.compile(r"^(?:\$ )?(?:sudo )?(?:[A-Z_]+=\S+ )*(?:\S*/)?(?=piimage )")
 _BETWEEN = re.compile(r"&&|\|\||;|\||>>?|<| # | {2,}")
@@ -44,7 +46,8 @@ def commands(text: str) -> list[str]:
     found = []
     for line in text.splitlines():
         # What a command's output is put into is a line of its own.
-        for piece in _BETWEEN.split(line.strip().replace("$(", ";").replace(")", ";")):
+        plain = line.strip().replace(_FOUND, "piimage")
+        for piece in _BETWEEN.split(plain.replace("$(", ";").replace(")", ";")):
             words = _BEFORE.sub("", piece.strip(), count=1)
             if words.startswith("piimage "):
                 found.append(words)
@@ -79,7 +82,8 @@ def parsed(line: str, *, mention: bool = False) -> None:
 def test_commands_are_found_where_they_stand():
     text = (
         "$ piimage validate\n    sudo piimage flash /dev/sdX   writes it\n"
-        "    A=b .venv/bin/piimage plan | less\nx=$(piimage matrix)"
+        "    A=b .venv/bin/piimage plan | less\nx=$(piimage matrix)\n"
+        '    sudo "$(which piimage)" flash --all\n'
     )
 
     assert commands(text) == [
@@ -87,6 +91,7 @@ def test_commands_are_found_where_they_stand():
         "piimage flash /dev/sdX",
         "piimage plan",
         "piimage matrix",
+        "piimage flash --all",
     ]
 
 
@@ -102,7 +107,7 @@ def test_a_command_that_is_none_is_seen(line):
 def test_every_command_line_is_one_that_piimage_takes(page):
     for line in commands(blocks(page)):
         parsed(line)
-    for line in _INLINE.findall(page.read_text(encoding="utf-8")):
+    for line in _INLINE.findall(page.read_text(encoding="utf-8").replace(_FOUND, "piimage")):
         parsed(line.removeprefix("sudo ").replace("\n", " "), mention=True)
 
 

@@ -75,5 +75,5 @@ def test_its_steps_are_those_of_a_first_cluster_in_their_order():
     found = list(dict.fromkeys(line.split()[1] for line in commands(blocks(PAGE))))
 
     assert [name for name in found if name not in {"doctor", "base", "export"}] == [
-        "init", "validate", "plan", "build", "verify", "boot", "flash",
+        "init", "validate", "plan", "build", "verify", "boot", "flash", "card",
     ]  # fmt: skip
