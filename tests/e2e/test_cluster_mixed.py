@@ -11,6 +11,7 @@ import json
 import pytest
 import vendors
 
+pytestmark = pytest.mark.matrix
 CLUSTER = """\
 version: 1
 name: mixed
