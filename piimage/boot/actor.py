@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from piimage.boot import card, first_start, machine, place, stage, steps, wiring
 from piimage.boot.machine import Machine
 from piimage.boot.testbed import Start
 from piimage.components.contribution import Check
-from piimage.errors import PiimageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +45,21 @@ class Actor:
         return self.stage.node.name
 
     def start(self, accel: Accel, memory: Share) -> Start:
-        """How it is started; makes the overlay."""
+        """How it is started; makes the overlay, and plays a first start that ends with a restart, without a wire.
+
+        Raises `RehearsalError` when such a start goes wrong.
+        """
         parts = steps.parts(self.card, Machine.VIRT, self.record, self.scratch)
+        if first_start.needed(self.card.cmdline):
+            self.record.cmdline = first_start.play(
+                machine.argv(Machine.VIRT, parts, accel, memory, None),
+                parts.disk,
+                self.record,
+                nudge=None,
+                limit=self.stage.options.timeout,
+                progress=self.stage.progress,
+            )
+            parts = replace(parts, cmdline=self.record.cmdline)
         words = machine.argv(Machine.VIRT, parts, accel, memory, self.wire)
         console = self.record.console
         return Start(words, console, console.with_name(place.MESSAGES))
@@ -89,12 +101,6 @@ def company(
         home = place.directory(output, each.node)
         stack.enter_context(place.alone(home))
         found = card.read_card(each.disk)
-        if first_start.needed(found.cmdline):
-            raise PiimageError(
-                f"the first start of `{each.node.name}` ends with a restart, as its base wants it, which a cluster's "
-                "rehearsal does not play",
-                hint=f"`piimage boot --node {each.node.number}` rehearses it alone",
-            )
         record = stage.begin(each, found, accel, home)
         wire = wires[each.node.name]
         actors[each.node.name] = Actor(

@@ -70,7 +70,8 @@ say done yes
 #: Whose Wi-Fi meets its access point.
 ON_AIR = ("debian-raspi-13",)
 
-#: What Debian's policy denies Debian's own programs, on an image that piimage never touched too: who, and whose.
+#: What Debian's policy denies Debian's own programs: who, and whose. All of it on an image that piimage never touched
+#: too, but for that of nfsd, which starts where there is something to export.
 DENIED_ANYWAY = {
     ("chronyd_t", "NetworkManager_runtime_t"),
     ("getty_t", "tmpfs_t"),

@@ -16,7 +16,6 @@ from piimage.boot.machine import Machine
 from piimage.boot.stage import Options, Stage
 from piimage.disk import fat
 from piimage.emulator import Accel
-from piimage.errors import PiimageError
 from piimage.progress import Quiet
 from piimage.state.state import State
 
@@ -113,9 +112,17 @@ def test_a_first_start_that_goes_wrong_is_told(stage, tmp_path, how, words):
     assert (tmp_path / "turns").read_text() == "start\n"
 
 
-def test_a_cluster_does_not_play_it(stage, tmp_path):
+@pytest.mark.processes
+def test_in_a_cluster_it_is_played_before_the_wire_is_there(stage, tmp_path):
     accel = Accel(name="tcg", cpu="max")
-    with ExitStack() as stack, pytest.raises(PiimageError, match="ends with a restart") as caught:
-        company([stage("root=b")], accel, tmp_path / "dist", tmp_path, stack)
+    (tmp_path / "ca.pub").write_text("ssh-ed25519 AAAA\n")
+    with ExitStack() as scene:
+        played = stage("root=b")
+        (actor,) = company([played], accel, tmp_path / "dist", tmp_path, scene).values()
+        start = actor.start(accel, played.options.memory)
 
-    assert "--node 0" in caught.value.hint
+    assert (tmp_path / "turns").read_text() == "start\n"
+    assert actor.record.cmdline.split() == ["root=b", *actor.record.additions]
+    assert start.argv[start.argv.index("-append") + 1] == actor.record.cmdline
+    assert "netdev=wire" in " ".join(start.argv)
+    assert actor.record.timings["first_start"] < 3
