@@ -31,7 +31,7 @@ app = typer.Typer(
 _SHORT = 12
 
 
-@app.command("list")
+@app.command("list", short_help="List the bases that are here, and those that can be had.")
 def list_(
     *,
     refresh: Annotated[
@@ -143,8 +143,8 @@ def remove(
         print(f"removed base `{gone.name}`")  # noqa: T201 -- cli prints
 
 
-app.command()(base_pull.pull)
-app.command()(base_pull.trust)
+app.command(short_help="Download a published image, and check who signed it.")(base_pull.pull)
+app.command(short_help="Keep a publisher's key for `base pull`.")(base_pull.trust)
 
 
 def show_base(base: Base, *, json_output: bool) -> None:

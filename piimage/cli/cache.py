@@ -25,7 +25,7 @@ _SHORT = 24
 _DAY = 86400
 
 
-@app.command("list")
+@app.command("list", short_help="List what the cache holds, the largest first.")
 def list_(*, json_output: Json = False) -> None:
     """List what the cache holds, the largest first; all of it can be had again.
 
@@ -43,7 +43,7 @@ def list_(*, json_output: Json = False) -> None:
     print(f"{_total(found)} in {cache.root}")  # noqa: T201 -- cli prints
 
 
-@app.command()
+@app.command(short_help="Take away what no build has used for a while.")
 def prune(
     *,
     unused_for: Annotated[

@@ -24,7 +24,7 @@ app = typer.Typer(
 _Name = Annotated[str, typer.Argument(help="Name of an overlay.")]
 
 
-@app.command("list")
+@app.command("list", short_help="List those that ship and those beside cluster.yaml.")
 def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None:
     """List the overlays that ship with piimage and those beside cluster.yaml.
 
@@ -76,7 +76,7 @@ def show(
     print("\n".join(_shown(loaded)))  # noqa: T201 -- cli prints
 
 
-@app.command("test")
+@app.command("test", short_help="Compare what one writes with what its tests expect.")
 def compare(
     name: _Name,
     *,

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 
-@app.command("list")
+@app.command("list", short_help="List those that ship and those beside cluster.yaml.")
 def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None:
     """List the profiles that ship with piimage and those beside cluster.yaml.
 

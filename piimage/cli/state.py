@@ -33,7 +33,7 @@ def init(*, cluster: _Source = Path("cluster.yaml")) -> None:
     print(f"made {made.path}; keep a copy: `piimage state export FILE`")  # noqa: T201 -- cli prints
 
 
-@app.command()
+@app.command(short_help="Write the state to a file: a backup, as secret as the cards.")
 def export(
     file: Annotated[Path, typer.Argument(help="The tar file to write (0600).")],
     *,
@@ -69,7 +69,7 @@ def import_(
     print(f"unpacked to {made.path}")  # noqa: T201 -- cli prints
 
 
-@app.command()
+@app.command(short_help="Ask GitHub and Launchpad again for users' keys.")
 def refresh(*, cluster: _Source = Path("cluster.yaml")) -> None:
     """Ask GitHub and Launchpad again for the keys of `gh:` and `lp:` names; all of them, or nothing changes.
 

@@ -224,6 +224,18 @@ def test_usage_errors(piimage, argv, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("group", ["", "base", "cache", "state", "profile", "overlay"])
+def test_what_commands_do_is_said_in_whole_sentences(piimage, group, monkeypatch):
+    """A list of commands cuts what does not fit 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    _, out, _ = piimage(*group.split(), "--help")
+    listed = [line for line in out.partition("Commands:")[2].splitlines() if line.strip()]
+
+    assert len(listed) > 1
+    assert [line for line in listed if line.endswith("...")] == []
+
+
 @pytest.mark.parametrize("argv", [("--help",), ("-h",), ("build", "-h"), ("state", "import", "-h")])
 def test_help(piimage, argv):
     code, out, err = piimage(*argv)
