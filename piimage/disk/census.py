@@ -12,9 +12,7 @@ import stat
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from piimage.disk.ext4 import Ext4
-from piimage.disk.ext4_super import INCOMPAT_RECOVER, SUPERBLOCK_OFFSET
-from piimage.disk.ext4_xattr import attributes
+from piimage.disk import rootfs
 from piimage.disk.fat_reader import Fat
 from piimage.disk.table import read_table
 from piimage.disk.window import window
@@ -25,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from piimage.disk.ext4_inode import Inode
+    from piimage.disk.inode import Inode
     from piimage.disk.slots import Patch
+    from piimage.disk.tree import FileTree
 
 #: The key of the document; another version has another one.
 _KEY = "census 1"
@@ -34,17 +33,6 @@ _KEY = "census 1"
 _FLAGS = 0x30
 _FAT_MODE = 0o755
 _DISK_ID = 0x1B8
-#: Fields of the superblock: name, offset, bytes (Documentation/filesystems/ext4/super.rst).
-_SETTINGS = (
-    ("inodes", 0, 4),
-    ("blocks", 4, 4),
-    ("errors", 60, 2),
-    ("compat", 92, 4),
-    ("incompat", 96, 4),
-    ("ro_compat", 100, 4),
-    ("options", 256, 4),
-)
-_LARGE_FILE, _ORPHAN_PRESENT = 0x2, 0x10000
 _DEVICES = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p", stat.S_IFSOCK: "s"}
 
 
@@ -72,7 +60,7 @@ class Seen:
 class Census:
     """All of an image: `root` by path, `firmware` by path on the FAT (from `/`), which is mounted at `place`.
 
-    `apart` are the mount points of other ext4 file systems with their partitions' numbers; `root` has their files too.
+    `apart` are the mount points of other file systems with their partitions' numbers; `root` has their files too.
     `numbers` are those of the two partitions, `boot_sector` is the digest of the first sector without the disk's
     signature: flags, boot code and what else the table does not tell. `superblock` has what of the root's superblock
     is settled when the file system is made (`superblock_settings`).
@@ -156,22 +144,15 @@ def sector_digest(sector: bytes) -> str:
 
 
 def superblock_settings(image: Path, offset: int) -> str:
-    """Size, features, behaviour on errors and default mount options of an ext4, as words; not what mounting changes.
-
-    A mount sets the features `recover`, `large_file` and `orphan_present` as it needs them.
-    """
-    with window(image, offset) as source:
-        raw = source.read(SUPERBLOCK_OFFSET, 1024)
-    fields = {name: int.from_bytes(raw[at : at + size], "little") for name, at, size in _SETTINGS}
-    fields["incompat"] &= ~INCOMPAT_RECOVER
-    fields["ro_compat"] &= ~(_LARGE_FILE | _ORPHAN_PRESENT)
-    return " ".join(f"{name}={value:#x}" for name, value in fields.items())
+    """`FileTree.settings` of the file system at byte `offset`."""
+    with rootfs.open_tree(image, offset) as tree:
+        return tree.settings()
 
 
 def of_root(image: Path, offset: int) -> dict[str, Seen]:
-    """Everything in the ext4 file system at byte `offset`."""
-    with window(image, offset) as source:
-        return dict(_walked(Ext4(source)))
+    """Everything in the Linux file system at byte `offset`."""
+    with rootfs.open_tree(image, offset) as tree:
+        return dict(_walked(tree))
 
 
 def of_all(
@@ -190,10 +171,9 @@ def at_paths(
     image: Path, offset: int, paths: Iterable[str], patches: Sequence[Patch]
 ) -> dict[str, Seen]:
     """Those of `paths` that are there, as `patches` would make them."""
-    with window(image, offset, patches) as source:
-        ext4 = Ext4(source)
+    with rootfs.open_tree(image, offset, patches) as tree:
         return {
-            path: _seen(ext4, inode, {}) for name in paths for path, inode in ext4.walk(name, 0)
+            path: _seen(tree, inode, {}) for name in paths for path, inode in tree.walk(name, 0)
         }
 
 
@@ -211,24 +191,24 @@ def of_firmware(image: Path, offset: int, patches: Sequence[Patch] = ()) -> dict
         return found
 
 
-def _walked(ext4: Ext4) -> Iterable[tuple[str, Seen]]:
+def _walked(tree: FileTree) -> Iterable[tuple[str, Seen]]:
     digests: dict[int, str] = {}
-    for path, inode in ext4.walk():
-        yield path, _seen(ext4, inode, digests)
+    for path, inode in tree.walk():
+        yield path, _seen(tree, inode, digests)
 
 
-def _seen(ext4: Ext4, inode: Inode, digests: dict[int, str]) -> Seen:
+def _seen(tree: FileTree, inode: Inode, digests: dict[int, str]) -> Seen:
     """One inode; `digests` are those that are known by number, since names may share an inode."""
     target = ""
     if inode.kind == "link":
-        target = ext4.inodes.link_target(inode).decode(errors="surrogateescape")
+        target = tree.link_target(inode).decode(errors="surrogateescape")
     elif inode.kind == "file" and inode.number not in digests:
         hasher = hashlib.sha256()
-        for piece in ext4.inodes.pieces(inode):
+        for piece in tree.pieces(inode):
             hasher.update(piece)
         digests[inode.number] = hasher.hexdigest()
     elif inode.kind == "other":
-        target = _device(inode)
+        target = _device(tree, inode)
     return Seen(
         kind=inode.kind,
         mode=stat.S_IMODE(inode.mode),
@@ -238,20 +218,18 @@ def _seen(ext4: Ext4, inode: Inode, digests: dict[int, str]) -> Seen:
         sha256=digests.get(inode.number, ""),
         target=target,
         flags=inode.flags & _FLAGS,
-        attributes={name: _text(value) for name, value in attributes(ext4.inodes, inode).items()},
+        attributes={name: _text(value) for name, value in tree.attributes(inode).items()},
         mtime=inode.mtime,
     )
 
 
-def _device(inode: Inode) -> str:
-    """Type and number of a device (the kernel's old and new encoding), or the type of a pipe or socket."""
+def _device(tree: FileTree, inode: Inode) -> str:
+    """Type and number of a device, or the type of a pipe or socket."""
     letter = _DEVICES.get(stat.S_IFMT(inode.mode), "?")
     if letter not in "cb":
         return letter
-    old, new = (int.from_bytes(inode.map[at : at + 4], "little") for at in (0, 4))
-    if old:
-        return f"{letter} {old >> 8 & 0xFF}:{old & 0xFF}"
-    return f"{letter} {new >> 8 & 0xFFF}:{new & 0xFF | new >> 12 & 0xFFF00}"
+    major, minor = tree.device(inode)
+    return f"{letter} {major}:{minor}"
 
 
 def _text(value: bytes) -> str:

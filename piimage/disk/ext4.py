@@ -1,229 +1,118 @@
-"""Paths of an ext2/3/4 file system inside an image: listing, reading, where a file's bytes lie.
+"""ext2/3/4 inside an image: its directories, what is in use, and `e2fsck` as its judge.
 
-The image is untrusted: nothing is mounted, links are followed inside the image only and never above
-its root, every size and reference is bounded, and what contradicts itself is an `ImageError`.
+The image is untrusted, see `piimage.disk.tree`.
 """
 
 from __future__ import annotations
 
 import re
-import stat
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.disk.ext4_bitmap import used_in_turn
-from piimage.disk.ext4_inode import Inode, Inodes
-from piimage.disk.window import joined, window
+from piimage.disk.ext4_inode import Inodes, block_map
+from piimage.disk.ext4_super import settings
+from piimage.disk.ext4_xattr import attributes
+from piimage.disk.tree import DEFAULT_LIMIT, FileTree
+from piimage.disk.window import window
 from piimage.errors import ImageError
-from piimage.facts import FileFact
 from piimage.run import failure, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from piimage.disk.inode import Inode, Run
     from piimage.disk.window import Image, Window
+    from piimage.facts import FileFact
 
 _ROOT = 2
-_MAX_HOPS = 40  # symbolic links on one path, as in the kernel
 _MAX_DIRECTORY = 64 << 20
-_MAX_ENTRIES = 2_000_000
-_MAX_ANSWER = 1 << 30
 _CHATTER = re.compile(r"Pass \d|\s*$|.*\*{5}|.*: \d+/\d+ files ")  # e2fsck(8) of any file system
 _TAIL_TYPE = 0xDE  # the checksum record at the end of a directory block
 
-#: Files over this size are left out by `read_files` unless it is told otherwise.
-DEFAULT_LIMIT = 64 << 20
 
-
-class Ext4:
-    """An open file system; paths are absolute in it, names text with `surrogateescape`."""
+class Ext4(FileTree):
+    """An open ext2/3/4; `inodes` is what lies below its paths."""
 
     def __init__(self, source: Window) -> None:
+        super().__init__(source)
         self.inodes = Inodes(source)
+        self.root = _ROOT
+        self.block_size = self.inodes.superblock.block_size
         self._directories: dict[int, dict[str, int]] = {}
-        self._answered = 0
 
     @property
     def uuid(self) -> bytes:
         """The file system's UUID, 16 bytes."""
-        return self.inodes.source.read(1024 + 104, 16)
+        return self.source.read(1024 + 104, 16)
 
     @property
     def free(self) -> int:
-        """Bytes in blocks that nothing uses, those reserved for root included."""
-        superblock = self.inodes.superblock
-        return superblock.free_blocks * superblock.block_size
-
-    def list_tree(self, roots: Iterable[str], max_depth: int | None = None) -> dict[str, FileFact]:
-        """Everything at and below `roots`, at most `max_depth` levels below; without `content`.
-
-        Parents of a root may be links, the root itself is not followed. Roots that do not exist are
-        left out.
-        """
-        found: dict[str, FileFact] = {}
-        for root in roots:
-            for path, inode in self.walk(root, max_depth):
-                found[path] = self._fact(inode)
-                if len(found) > _MAX_ENTRIES:
-                    raise self.inodes.damaged("it has too many names")
-        return found
-
-    def read_files(self, paths: Iterable[str], *, limit: int = DEFAULT_LIMIT) -> dict[str, bytes]:
-        """Content by path; links are followed inside the image.
-
-        Left out: what does not exist, is no regular file, or is larger than `limit` bytes.
-        """
-        found: dict[str, bytes] = {}
-        for path in paths:
-            number = self._resolve(path, follow=True)
-            inode = self.inodes.inode(number) if number is not None else None
-            if inode is None or inode.kind != "file" or inode.size > limit:
-                continue
-            self._answered += inode.size
-            if self._answered > _MAX_ANSWER:
-                raise ImageError(f"the files asked of `{self.inodes.source.name}` exceed 1 GiB")
-            found[path] = self.inodes.content(inode)
-        return found
-
-    def size(self, path: str) -> int:
-        """Bytes of the regular file at exactly `path` (no link followed at its end)."""
-        return self._file(path).size
-
-    def modified(self, path: str) -> int | None:
-        """When `path` was last written, in epoch seconds; links are followed, None if absent."""
-        number = self._resolve(path, follow=True)
-        return self.inodes.inode(number).mtime if number is not None else None
-
-    def extents(self, path: str) -> list[tuple[int, int, int]]:
-        """`(file offset, image offset, length)` of all bytes of a regular file, in file order.
-
-        Raises `ImageError` for a hole, an extent that is reserved but not written, a link, or a
-        file that has other names (hard links).
-        """
-        inode = self._file(path)
-        if inode.links != 1:
-            raise ImageError(
-                f"`{path}` has {inode.links} hard links, so it cannot be overwritten alone"
-            )
-        block, start = self.inodes.superblock.block_size, self.inodes.source.start
-        found: list[tuple[int, int, int]] = []
-        at = 0
-        for piece in self.inodes.runs(inode):
-            if piece.logical * block != at:
-                break
-            if not piece.written:
-                raise ImageError(f"`{path}` has space that is reserved but not written")
-            length = min(piece.count * block, inode.size - at)
-            where = start + piece.physical * block
-            if found and found[-1][1] + found[-1][2] == where:
-                found[-1] = (found[-1][0], found[-1][1], found[-1][2] + length)
-            else:
-                found.append((at, where, length))
-            at += length
-        if at != inode.size:
-            raise ImageError(f"`{path}` has a hole at byte {at}")
-        return found
-
-    def allocated(self) -> list[tuple[int, int]]:
-        """`(image offset, length)` in bytes of all blocks in use, metadata included."""
-        return joined([each for _, ranges in self.allocated_in_turn() for each in ranges])
-
-    def allocated_in_turn(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        """`(byte, ranges)` of the image: with these ranges and those before, all in use before that byte is told."""
-        block, start = self.inodes.superblock.block_size, self.inodes.source.start
-        for end, runs in used_in_turn(
-            self.inodes.source, self.inodes.superblock, self.inodes.groups
-        ):
-            yield (
-                start + end * block,
-                [(start + first * block, count * block) for first, count in runs],
-            )
+        """Bytes in blocks that nothing uses, by the superblock alone."""
+        return self.inodes.superblock.free_blocks * self.block_size
 
     @property
     def used(self) -> int:
         """Bytes in use, by the superblock alone."""
         superblock = self.inodes.superblock
-        return (superblock.blocks - superblock.free_blocks) * superblock.block_size
+        return (superblock.blocks - superblock.free_blocks) * self.block_size
 
-    def _file(self, path: str) -> Inode:
-        number = self._resolve(path, follow=False)
-        if number is None:
-            raise ImageError(f"`{self.inodes.source.name}` has no `{path}`")
-        inode = self.inodes.inode(number)
-        if inode.kind != "file":
-            raise ImageError(f"`{path}` in `{self.inodes.source.name}` is no regular file")
-        return inode
+    def settings(self) -> str:
+        """Size, features, behaviour on errors and default mount options, as words; not what mounting changes."""
+        return settings(self.source)
 
-    def walk(self, root: str = "/", max_depth: int | None = None) -> Iterator[tuple[str, Inode]]:
-        """Every path at and below `root` with its inode, parents first; nothing where it is not there."""
-        number = self._resolve(root, follow=False)
-        seen: set[int] = set()
-        todo = [] if number is None else [(_clean(root), number, 0)]
-        while todo:
-            path, number, level = todo.pop()
-            inode = self.inodes.inode(number)
-            yield path, inode
-            if inode.kind != "dir" or (max_depth is not None and level >= max_depth):
-                continue
-            if number in seen:
-                raise self.inodes.damaged(f"directory `{path}` contains itself")
-            seen.add(number)
-            prefix = path.rstrip("/") + "/"
-            todo += [(prefix + n, child, level + 1) for n, child in self._names(inode).items()]
+    def damaged(self, what: str) -> ImageError:
+        """The error for a structure that contradicts itself."""
+        return self.inodes.damaged(what)
 
-    def _fact(self, inode: Inode) -> FileFact:
-        target = None
-        if inode.kind == "link":
-            target = self.inodes.link_target(inode).decode(errors="surrogateescape")
-        return FileFact(
-            kind=inode.kind,
-            mode=stat.S_IMODE(inode.mode),
-            uid=inode.uid,
-            gid=inode.gid,
-            target=target,
-        )
+    def inode(self, number: int) -> Inode:
+        """Inode `number`."""
+        return self.inodes.inode(number)
 
-    def _resolve(self, path: str, *, follow: bool) -> int | None:
-        """Inode number at `path`, or None; a link at the end is followed only with `follow`."""
-        todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
-        trail, hops = [_ROOT], 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                trail = trail[:-1] or [_ROOT]
-                continue
-            parent = self.inodes.inode(trail[-1])
-            number = self._names(parent).get(part) if parent.kind == "dir" else None
-            if number is None:
-                return None
-            inode = self.inodes.inode(number)
-            if inode.kind != "link" or (not todo and not follow):
-                trail.append(number)
-                continue
-            hops += 1
-            if hops > _MAX_HOPS:
-                return None
-            target = self.inodes.link_target(inode).decode(errors="surrogateescape")
-            trail = [_ROOT] if target.startswith("/") else trail
-            todo += [part for part in target.split("/") if part not in ("", ".")][::-1]
-        return trail[-1]
+    def runs(self, inode: Inode) -> list[Run]:
+        """Where the content lies."""
+        return self.inodes.runs(inode)
 
-    def _names(self, directory: Inode) -> dict[str, int]:
+    def link_target(self, inode: Inode) -> bytes:
+        """What a symbolic link holds."""
+        return self.inodes.link_target(inode)
+
+    def device(self, inode: Inode) -> tuple[int, int]:
+        """Major and minor number, by the kernel's old encoding or its new one."""
+        old, new = (int.from_bytes(block_map(inode)[at : at + 4], "little") for at in (0, 4))
+        if old:
+            return old >> 8 & 0xFF, old & 0xFF
+        return new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00
+
+    def attributes(self, inode: Inode) -> dict[str, bytes]:
+        """Extended attributes by name."""
+        return attributes(self.inodes, inode)
+
+    def allocated_in_turn(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """`(byte, ranges)` of the image: with these ranges and those before, all in use before that byte is told."""
+        block, start = self.block_size, self.source.start
+        for end, runs in used_in_turn(self.source, self.inodes.superblock, self.inodes.groups):
+            yield (
+                start + end * block,
+                [(start + first * block, count * block) for first, count in runs],
+            )
+
+    def names(self, directory: Inode) -> dict[str, int]:
         """Names in a directory with their inode numbers, `.` and `..` left out."""
         known = self._directories.get(directory.number)
         if known is not None:
             return known
         if directory.size > _MAX_DIRECTORY:
-            raise self.inodes.damaged(f"directory inode {directory.number} is too large")
-        raw, block = self.inodes.content(directory), self.inodes.superblock.block_size
+            raise self.damaged(f"directory inode {directory.number} is too large")
+        raw, block = self.content(directory), self.block_size
         names: dict[str, int] = {}
         for start in range(0, len(raw), block):
             for number, name in self._records(directory, raw[start : start + block]):
                 text = name.decode(errors="surrogateescape")
                 if "/" in text or "\0" in text or not text or text in names:
-                    raise self.inodes.damaged(
+                    raise self.damaged(
                         f"directory inode {directory.number} holds the name {text!r}"
                     )
                 if text not in (".", ".."):
@@ -240,7 +129,7 @@ class Ext4:
             size = block[at + 6] if at + 8 <= len(block) else 0
             length = len(block) if length in (0, 0xFFFF) and len(block) == 1 << 16 else length
             if length < 8 or length % 4 or at + length > len(block) or size + 8 > length:  # noqa: PLR2004 -- header size
-                raise self.inodes.damaged(f"directory inode {directory.number} has a broken record")
+                raise self.damaged(f"directory inode {directory.number} has a broken record")
             if number and block[at + 7] != _TAIL_TYPE:
                 yield number, block[at + 8 : at + 8 + size]
             at += length
@@ -292,7 +181,3 @@ def check(image: Path, offset: int) -> None:
         first = f"the ext4 file system at byte {offset} of `{image.name}` is not clean"
         said = [x.strip() for x in result.text.splitlines() if not _CHATTER.match(x)][:4]
         raise ImageError("\n    ".join([first, *(said or failure(result).message.splitlines())]))
-
-
-def _clean(path: str) -> str:
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import stat
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage.disk.ext4_super import Superblock, read_groups, read_superblock
+from piimage.disk.inode import Inode, Run, gathered
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -19,41 +18,6 @@ _FLAG_ENCRYPT, _FLAG_EXTENTS, _FLAG_INLINE = 0x800, 0x80000, 0x10000000
 _EXTENT_MAGIC, _MAX_DEPTH, _UNWRITTEN = 0xF30A, 5, 32768
 _DIRECT = 12
 _FAST_LINK = 60  # shorter targets lie in the inode itself
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """`count` blocks of a file from `logical` on, at `physical`; `written` unless reserved."""
-
-    logical: int
-    physical: int
-    count: int
-    written: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inode:
-    """One inode: `mode` with its type bits, `size` in bytes, `map` says where the data lies.
-
-    `acl` is the block with extended attributes that found no room in the inode, 0 if there is none.
-    """
-
-    number: int
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime: int
-    links: int
-    flags: int
-    map: bytes
-    acl: int = 0
-
-    @property
-    def kind(self) -> str:
-        """`file`, `dir`, `link` or `other`, as in `FileFact`."""
-        kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
-        return kinds.get(stat.S_IFMT(self.mode), "other")
 
 
 class Inodes:
@@ -92,9 +56,7 @@ class Inodes:
             mtime=mtime,
             links=links,
             flags=int.from_bytes(raw[32:36], "little"),
-            map=raw[40:100],
-            acl=int.from_bytes(raw[104:108], "little")
-            | int.from_bytes(raw[118:120], "little") << 32,
+            raw=raw,
         )
 
     def whole(self, number: int) -> bytes:
@@ -103,21 +65,6 @@ class Inodes:
         group, index = divmod(number - 1, sb.inodes_per_group)
         at = self.groups[group].inode_table * sb.block_size + index * sb.inode_size
         return self.source.read(at, sb.inode_size)
-
-    def pieces(self, inode: Inode, most: int = 1 << 20) -> Iterator[bytes]:
-        """The content in pieces of at most `most` bytes; holes and reserved space are zeros."""
-        block, at = self.superblock.block_size, 0
-        for run in self.runs(inode):
-            start, end = run.logical * block, min((run.logical + run.count) * block, inode.size)
-            for here in range(at, start, most):
-                yield bytes(min(most, start - here))
-            for here in range(start, end, most):
-                length = min(most, end - here)
-                place = run.physical * block + here - start
-                yield self.source.read(place, length) if run.written else bytes(length)
-            at = end
-        for here in range(at, inode.size, most):
-            yield bytes(min(most, inode.size - here))
 
     def runs(self, inode: Inode) -> list[Run]:
         """Where the content lies, in file order, holes left out; `ImageError` if that is broken."""
@@ -134,28 +81,17 @@ class Inodes:
             found.append(run)
         return found
 
-    def content(self, inode: Inode) -> bytes:
-        """The whole content, holes and reserved space as zeros; the caller has bounded its size."""
-        size, block = inode.size, self.superblock.block_size
-        out = bytearray(size)
-        for run in self.runs(inode):
-            start = run.logical * block
-            length = min(run.count * block, size - start)
-            if run.written and length > 0:
-                out[start : start + length] = self.source.read(run.physical * block, length)
-        return bytes(out)
-
     def link_target(self, inode: Inode) -> bytes:
         """What a symbolic link holds."""
         if inode.size >= self.superblock.block_size:
             raise self.damaged(f"the link in inode {inode.number} is too long")
         if inode.size < _FAST_LINK and not inode.flags & _FLAG_EXTENTS:
-            return inode.map[: inode.size]
-        return self.content(inode)
+            return block_map(inode)[: inode.size]
+        return gathered(self.source, self.runs(inode), inode.size, self.superblock.block_size)
 
     def _extents(self, inode: Inode, blocks: int) -> Iterator[Run]:
         """Runs of an extent tree; a leaf past the end of the file (preallocation) is left out."""
-        for run in self._node(inode, inode.map, _MAX_DEPTH, first=True):
+        for run in self._node(inode, block_map(inode), _MAX_DEPTH, first=True):
             if run.logical < blocks:
                 yield run
 
@@ -196,7 +132,7 @@ class Inodes:
             yield last
 
     def _mapped(self, inode: Inode, blocks: int) -> Iterator[tuple[int, int]]:
-        pointers = struct.unpack("<15I", inode.map)
+        pointers = struct.unpack("<15I", block_map(inode))
         for logical, physical in enumerate(pointers[:_DIRECT]):
             if physical and logical < blocks:
                 yield logical, physical
@@ -222,3 +158,8 @@ class Inodes:
                 yield first, child
             elif child:
                 yield from self._table(child, level - 1, first, blocks)
+
+
+def block_map(inode: Inode) -> bytes:
+    """Where the content lies, or a short link's target: i_block."""
+    return inode.raw[40:100]

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from piimage.disk.ext4 import open_ext4
-from piimage.disk.ext4_xattr import attributes
 from piimage.errors import ImageError
 from piimage.run import run
 
@@ -30,7 +29,7 @@ def fill_in(image: Path, start: int, label: Callable[[str, str], str | None]) ->
     wanted: dict[int, str] = {}
     with open_ext4(image, start) as ext4:
         for path, inode in ext4.walk():
-            if inode.number in wanted or _NAME in attributes(ext4.inodes, inode):
+            if inode.number in wanted or _NAME in ext4.attributes(inode):
                 continue
             found = label(path, inode.kind)
             if found is not None and _LABEL.fullmatch(found):

@@ -42,6 +42,17 @@ _NAMES = {
     0x10000: "encrypt",
 }
 _RO_BIGALLOC = 0x200
+#: Fields of the superblock: name, offset, bytes (Documentation/filesystems/ext4/super.rst).
+_SETTLED = (
+    ("inodes", 0, 4),
+    ("blocks", 4, 4),
+    ("errors", 60, 2),
+    ("compat", 92, 4),
+    ("incompat", 96, 4),
+    ("ro_compat", 100, 4),
+    ("options", 256, 4),
+)
+_LARGE_FILE, _ORPHAN_PRESENT = 0x2, 0x10000
 #: Offsets and sizes in a superblock: inodes, blocks, first block, block size, blocks and inodes per group, magic, size
 #: of an inode, the upper half of blocks.
 _SHARED = ((0, 8), (20, 8), (32, 4), (40, 4), (56, 2), (88, 2), (336, 4))
@@ -231,3 +242,15 @@ def _u16(raw: bytes, at: int) -> int:
 
 def _u32(raw: bytes, at: int) -> int:
     return int.from_bytes(raw[at : at + 4], "little")
+
+
+def settings(source: Window) -> str:
+    """Size, features, behaviour on errors and default mount options, as words.
+
+    Without the features `recover`, `large_file` and `orphan_present`, which a mount sets as it needs them.
+    """
+    raw = source.read(SUPERBLOCK_OFFSET, 1024)
+    fields = {name: int.from_bytes(raw[at : at + size], "little") for name, at, size in _SETTLED}
+    fields["incompat"] &= ~INCOMPAT_RECOVER
+    fields["ro_compat"] &= ~(_LARGE_FILE | _ORPHAN_PRESENT)
+    return " ".join(f"{name}={value:#x}" for name, value in fields.items())

@@ -9,11 +9,13 @@ import struct
 from typing import TYPE_CHECKING
 
 from piimage.disk.crc32c import crc32c
+from piimage.disk.ext4_inode import block_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from piimage.disk.ext4_inode import Inode, Inodes
+    from piimage.disk.ext4_inode import Inodes
+    from piimage.disk.inode import Inode
 
 _EXTENTS, _INDEX = 0x80000, 0x1000
 _TAIL = 12
@@ -25,7 +27,7 @@ def checksummed_blocks(inodes: Inodes, inode: Inode, seed: int) -> Iterator[tupl
     """`(byte offset in the file system, content)` of such blocks, with their checksums begun with `seed`."""
     size = inodes.superblock.block_size
     if inode.flags & _EXTENTS:
-        for place in _nodes(inodes, inode.map):
+        for place in _nodes(inodes, block_map(inode)):
             raw = inodes.source.read(place, size)
             end = 12 + 12 * int.from_bytes(raw[4:6], "little")
             yield place, _with(raw, end, crc32c(seed, raw[:end]))

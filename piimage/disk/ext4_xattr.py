@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from piimage.disk.ext4_inode import Inode, Inodes
+    from piimage.disk.ext4_inode import Inodes
+    from piimage.disk.inode import Inode
 
 _MAGIC = 0xEA020000
 _OLD_INODE = 128
@@ -40,9 +41,11 @@ def attributes(inodes: Inodes, inode: Inode) -> dict[str, bytes]:
         start = _OLD_INODE + int.from_bytes(raw[_OLD_INODE : _OLD_INODE + 2], "little")
         if raw[start : start + 4] == _MAGIC.to_bytes(4, "little"):
             found |= dict(_entries(inodes, inode, raw[start + 4 :], 0))
-    if inode.acl:
+    acl = int.from_bytes(inode.raw[104:108], "little")
+    acl |= int.from_bytes(inode.raw[118:120], "little") << 32
+    if acl:  # a block for what found no room in the inode
         size = inodes.superblock.block_size
-        block = inodes.source.read(inode.acl * size, size)
+        block = inodes.source.read(acl * size, size)
         if block[:4] != _MAGIC.to_bytes(4, "little"):
             raise inodes.damaged(f"inode {inode.number} has a broken block of attributes")
         found |= dict(_entries(inodes, inode, block, _HEADER))

@@ -13,7 +13,6 @@ from piimage import imprint
 from piimage.disk import census
 from piimage.disk.census import Census
 from piimage.disk.ext4 import open_ext4
-from piimage.disk.ext4_xattr import attributes
 from piimage.disk.slots import Patch
 from piimage.errors import ImageError
 
@@ -72,7 +71,7 @@ def test_attributes_are_read_from_the_inode_and_from_a_block_of_their_own(tmp_pa
 
     with open_ext4(image, ROOT_START) as ext4:
         inodes = {path: inode for path, inode in ext4.walk() if path in ("/f", "/c")}
-        found = {path: attributes(ext4.inodes, inode) for path, inode in inodes.items()}
+        found = {path: ext4.attributes(inode) for path, inode in inodes.items()}
     seen = census.of_root(image, ROOT_START)
 
     assert found == {

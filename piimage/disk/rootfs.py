@@ -1,0 +1,63 @@
+"""File systems that can hold a Linux: which one begins at a place in an image, opened by its own reader."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from piimage.disk import ext4
+from piimage.disk.ext4 import Ext4
+from piimage.disk.tree import DEFAULT_LIMIT
+from piimage.disk.window import window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from piimage.disk.slots import Patch
+    from piimage.disk.tree import FileTree
+    from piimage.disk.window import Image, Window
+    from piimage.facts import FileFact, Partition
+
+#: As `Filesystem.type` has them.
+KINDS = ("ext2", "ext3", "ext4")
+
+
+def readable(partition: Partition) -> bool:
+    """Whether what the partition holds can be opened here."""
+    return partition.filesystem is not None and partition.filesystem.type in KINDS
+
+
+def tree(source: Window) -> FileTree:
+    """The file system that begins where `source` begins; raises `ImageError` for any other."""
+    return Ext4(source)
+
+
+@contextmanager
+def open_tree(
+    image: Path | Image, offset: int, patches: Sequence[Patch] = ()
+) -> Iterator[FileTree]:
+    """Open the file system at byte `offset`, as `patches` would make it; raises `ImageError` if there is none."""
+    with window(image, offset, patches) as source:
+        yield tree(source)
+
+
+def list_tree(
+    image: Path | Image, offset: int, roots: Iterable[str], max_depth: int | None = None
+) -> dict[str, FileFact]:
+    """`FileTree.list_tree` of the file system at `offset`."""
+    with open_tree(image, offset) as found:
+        return found.list_tree(roots, max_depth)
+
+
+def read_files(
+    image: Path | Image, offset: int, paths: Iterable[str], *, limit: int = DEFAULT_LIMIT
+) -> dict[str, bytes]:
+    """`FileTree.read_files` of the file system at `offset`."""
+    with open_tree(image, offset) as found:
+        return found.read_files(paths, limit=limit)
+
+
+def check(image: Path, partition: Partition) -> None:
+    """Let the file system's own tool judge it; raises `ImageError` with its words unless it is clean."""
+    ext4.check(image, partition.start)
