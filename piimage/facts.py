@@ -6,7 +6,7 @@ Pure: `piimage.bases` reads them, `components` and `plan` reason over them, nobo
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,31 +29,79 @@ class Filesystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """One entry of the table; `start` and `size` in bytes, `type` as the MBR type byte in lower-case hex."""
+    """One entry of the table; `start` and `size` in bytes, `type` as the MBR type byte in lower-case hex.
+
+    A logical volume of LVM that lies in one piece is one too: `volume` is then `GROUP/NAME` and `type` is `linear`.
+    """
 
     number: int
     start: int
     size: int
     type: str
     filesystem: Filesystem | None = None
+    volume: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people call it: `partition 2`, `volume fedora/root`."""
+        return f"volume {self.volume}" if self.volume else f"partition {self.number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionTable:
-    """`label` is `dos`; `disk_id` the MBR signature as 8 lower-case hex digits; `size` of the image in bytes."""
+    """`label` is `dos`; `disk_id` the MBR signature as 8 lower-case hex digits; `size` of the image in bytes.
+
+    `volumes` are the logical volumes in its partitions, with numbers from 1001 on, which no partition has. One that
+    does not lie in one piece has the place of its physical volume, no file system, and as `type` what it is instead.
+    """
 
     label: str
     disk_id: str
     sector_size: int
     size: int
     partitions: tuple[Partition, ...]
+    volumes: tuple[Partition, ...] = ()
+
+    @property
+    def holders(self) -> tuple[Partition, ...]:
+        """All that may hold a file system."""
+        return self.partitions + self.volumes
 
     def partition(self, number: int) -> Partition:
-        """The partition of that number; raises `KeyError`."""
-        for partition in self.partitions:
+        """The partition or volume of that number; raises `KeyError`."""
+        for partition in self.holders:
             if partition.number == number:
                 return partition
         raise KeyError(number)
+
+    def inside(self, partition: Partition) -> list[Partition]:
+        """The volumes in `partition`, in their order on the disk."""
+        end = partition.start + partition.size
+        found = [v for v in self.volumes if partition.start <= v.start < end]
+        return sorted(found, key=lambda volume: volume.start)
+
+    def outside(self, partition: Partition) -> Partition:
+        """The entry of the table that `partition` is, or in which it is as a volume."""
+        return next(p for p in self.partitions if partition is p or partition in self.inside(p))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, without what only images with volumes have; `from_json` is the inverse."""
+        data = asdict(self)
+        for each in (*data["partitions"], *data["volumes"]):
+            if not each["volume"]:
+                del each["volume"]
+        if not self.volumes:
+            del data["volumes"]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PartitionTable:
+        """Read `to_json` back; raises `KeyError` or `TypeError` for anything else."""
+        found = {
+            key: tuple(_partition(each) for each in data.get(key, ()))
+            for key in ("partitions", "volumes")
+        }
+        return cls(**{**data, **found})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,9 +196,8 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""
-        from dataclasses import asdict  # noqa: PLC0415 -- only the cache writer pays for it
-
         data = asdict(self)
+        data["table"] = self.table.to_json()
         for fact in data["files"].values():
             if fact["content"] is not None:
                 fact["content"] = base64.b64encode(fact["content"]).decode()
@@ -163,27 +210,11 @@ class Facts:
         """Read `to_json` back; raises `ValueError` for another `FACTS_VERSION`."""
         if data.get("version") != FACTS_VERSION:
             raise ValueError("facts of another version")
-        table = data["table"]
         return cls(
             image_id=data["image_id"],
             os=OsRelease(**{**data["os"], "id_like": tuple(data["os"]["id_like"])}),
             architecture=data["architecture"],
-            table=PartitionTable(
-                **{
-                    **table,
-                    "partitions": tuple(
-                        Partition(
-                            **{
-                                **p,
-                                "filesystem": Filesystem(**p["filesystem"])
-                                if p["filesystem"]
-                                else None,
-                            }
-                        )
-                        for p in table["partitions"]
-                    ),
-                }
-            ),
+            table=PartitionTable.from_json(data["table"]),
             mounts=data["mounts"],
             firmware=data["firmware"],
             files={
@@ -207,6 +238,11 @@ class Facts:
             cloud_init=data["cloud_init"],
             made=data.get("made"),
         )
+
+
+def _partition(data: Mapping[str, Any]) -> Partition:
+    system = data["filesystem"]
+    return Partition(**{**data, "filesystem": Filesystem(**system) if system else None})
 
 
 def _unit(data: Mapping[str, Any]) -> Unit:

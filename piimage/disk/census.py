@@ -17,7 +17,7 @@ from piimage.disk.fat_reader import Fat
 from piimage.disk.table import read_table
 from piimage.disk.window import window
 from piimage.errors import ImageError
-from piimage.facts import Filesystem, Partition, PartitionTable
+from piimage.facts import PartitionTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -78,7 +78,7 @@ class Census:
     def encode(self) -> bytes:
         """Compressed JSON; equal censuses give equal bytes."""
         document = {
-            "table": asdict(self.table),
+            "table": self.table.to_json(),
             "numbers": self.numbers,
             "boot_sector": self.boot_sector,
             "superblock": self.superblock,
@@ -97,7 +97,7 @@ class Census:
             document = json.loads(gzip.decompress(data))[_KEY]
             root, firmware = map(int, document["numbers"])
             return cls(
-                table=_table(document["table"]),
+                table=PartitionTable.from_json(document["table"]),
                 numbers=(root, firmware),
                 boot_sector=document["boot_sector"],
                 superblock=document["superblock"],
@@ -241,15 +241,3 @@ def _short(seen: Seen) -> dict[str, Any]:
     """What is not as it is in most: a census has a name for each of tens of thousands of files."""
     whole = asdict(replace(seen, mtime=0))
     return {name: value for name, value in whole.items() if value or name in ("kind", "mode")}
-
-
-def _table(data: Mapping[str, Any]) -> PartitionTable:
-    partitions = tuple(
-        Partition(**{**each, "filesystem": _filesystem(each["filesystem"])})
-        for each in data["partitions"]
-    )
-    return PartitionTable(**{**data, "partitions": partitions})
-
-
-def _filesystem(data: Mapping[str, str] | None) -> Filesystem | None:
-    return Filesystem(**data) if data else None

@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from piimage.disk.fat_reader import Fat
+from piimage.disk.lvm import MEMBER
 from piimage.errors import ImageError
 from piimage.facts import Filesystem
 
@@ -66,7 +67,7 @@ def _lvm(source: Window) -> Filesystem | None:
             for length in (6, 4, 4, 4, 4, 4, 6):
                 parts.append(name[:length])
                 name = name[length:]
-            return Filesystem(type="LVM2_member", uuid="-".join(parts))
+            return Filesystem(type=MEMBER, uuid="-".join(parts))
     return None
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from piimage.disk import volumes
 from piimage.disk.probe import probe
 from piimage.disk.window import Window, window
 from piimage.errors import ImageError, WriteFailedError
@@ -67,6 +68,7 @@ def read_table(path: Path | Image) -> PartitionTable:
             raise ImageError(
                 f"`{path.name}` is made for 4096-byte sectors, only 512-byte sectors are supported"
             )
+        inside = tuple(volumes.found(path, partitions))
         disk_id = source.read(_DISK_ID, 4)[::-1].hex()
         return PartitionTable(
             label="dos",
@@ -74,6 +76,7 @@ def read_table(path: Path | Image) -> PartitionTable:
             sector_size=SECTOR,
             size=source.size,
             partitions=partitions,
+            volumes=inside,
         )
 
 
