@@ -9,7 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from piimage.delta import Absent, Delta, Directory, Entry, File, Slot, Symlink, Tree
-from piimage.disk import ext4_settle, fat_settle
+from piimage.disk import ext4_settle, fat_settle, rootfs
 from piimage.disk.guestfs import Appliance
 from piimage.errors import ImageError
 
@@ -48,12 +48,7 @@ def apply(image: Path, delta: Delta, facts: Facts, progress: Progress) -> None:
     with Appliance(image, progress=progress) as appliance:
         with progress.step("mounting the image's file systems"):
             for mountpoint, number in sorted(facts.mounts.items()):
-                filesystem = facts.table.partition(number).filesystem
-                if filesystem is None:
-                    raise ImageError(
-                        f"partition {number} (`{mountpoint}`) holds no known file system"
-                    )
-                appliance.mount(number, mountpoint, filesystem.type)
+                appliance.mount(facts.table.partition(number), mountpoint)
             appliance.script(_WHEN_TOLD)
         with progress.step("moving and removing files"):
             for script in _scripts(_commands(delta)):
@@ -74,7 +69,7 @@ def settle(image: Path, original: Path, delta: Delta, facts: Facts) -> None:
     for mountpoint, number in facts.mounts.items():
         partition = facts.table.partition(number)
         kind = partition.filesystem.type if partition.filesystem else ""
-        if kind in ("ext2", "ext3", "ext4"):
+        if kind in rootfs.EXT:
             ext4_settle.settle(image, original, partition.start, when=when, latest=latest)
         elif kind == "vfat" and mountpoint == facts.firmware:
             fat_settle.settle(image, original, partition.start, when=when, latest=latest)

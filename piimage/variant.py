@@ -13,7 +13,7 @@ from piimage.bases import apart
 from piimage.bases.cache import check_name
 from piimage.bases.known import ELSEWHERE
 from piimage.delta import Delta, File
-from piimage.disk import census, ext4
+from piimage.disk import census, rootfs
 from piimage.disk.atomic import require_space, sync, write_bytes
 from piimage.disk.intake import import_image
 from piimage.disk.slots import SlotMap, locate
@@ -126,9 +126,8 @@ def _keep(  # noqa: PLR0917 -- each is of a type of its own
         fill(image)
         root = base.facts.table.partition(base.facts.mounts["/"])
         with progress.step("checking the root file system and finding the slots"):
-            ext4.check(image, root.start)
-            for number in _apart(base).values():
-                ext4.check(image, base.facts.table.partition(number).start)
+            for number in (root.number, *_apart(base).values()):
+                rootfs.check(image, base.facts.table.partition(number))
             sizes = {path: slot.size for path, slot in plan.slots.items()}
             slots = locate(image, root.start, sizes)
         _count(base, draft, progress)

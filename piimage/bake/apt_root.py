@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from piimage.disk.ext4 import open_ext4
+from piimage.disk.rootfs import open_tree
 from piimage.run import run
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def write_root(root: Path, image: Path, facts: Facts) -> dict[str, str]:
     for name in _DIRECTORIES:
         (root / name).mkdir(parents=True)
     start = facts.table.partition(facts.mounts["/"]).start
-    with open_ext4(image, start) as ext4:
-        listing = ext4.list_tree(["/etc/apt"], 3)
-        texts = ext4.read_files(path for path in listing if _SOURCES.fullmatch(path))
+    with open_tree(image, start) as tree:
+        listing = tree.list_tree(["/etc/apt"], 3)
+        texts = tree.read_files(path for path in listing if _SOURCES.fullmatch(path))
         sources = {
             path: own_sources(path, text.decode(errors="replace"), root)
             for path, text in texts.items()
@@ -78,7 +78,7 @@ def write_root(root: Path, image: Path, facts: Facts) -> dict[str, str]:
         keys = {key for _, found in sources.values() for key in found}
         kept = {path for path in listing if _KEPT.fullmatch(path)}
         databases = (f"/{STATUS}", f"/{EXTENDED}", _ARCHITECTURES)
-        contents = ext4.read_files(sorted(kept | keys | set(databases)), limit=256 << 20)
+        contents = tree.read_files(sorted(kept | keys | set(databases)), limit=256 << 20)
     contents |= {path: text.encode() for path, (text, _) in sources.items()}
     for path, data in contents.items():
         place = root / path.lstrip("/")

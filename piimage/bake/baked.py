@@ -17,9 +17,10 @@ from piimage.bake import failures, room
 from piimage.bake.engine import Job
 from piimage.bases.facts_reader import read_facts
 from piimage.bases.record import Base, Origin
+from piimage.disk import labels as labelling
 from piimage.disk.atomic import sync, write_bytes
-from piimage.disk.ext4_labels import fill_in
 from piimage.disk.ext4_times import restore_access_times
+from piimage.disk.rootfs import EXT
 from piimage.distros.file_contexts import contexts
 from piimage.errors import PiimageError
 from piimage.facts import Facts
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from piimage.bake.engine import Engine
     from piimage.bake.lock import Layer
     from piimage.bases.cache import Cache
+    from piimage.facts import Partition
     from piimage.progress import Progress
 
 #: Raised whenever a bake gives other bytes than before.
@@ -109,7 +111,7 @@ def _bake(  # noqa: PLR0917 -- each is of a type of its own
     job = Job(
         image=image,
         root=root,
-        firmware=facts.table.partition(facts.mounts[facts.firmware]),
+        firmware=_firmware(facts),
         firmware_mount=facts.firmware,
         architecture=facts.architecture,
         script=script,
@@ -125,8 +127,9 @@ def _bake(  # noqa: PLR0917 -- each is of a type of its own
     labels = contexts(facts)
     if labels is not None:  # nothing labels files where the script runs (see `rpm_script`)
         with progress.step("labelling what the packages brought"):
-            fill_in(image, root.start, labels.label)
-    restore_access_times(image, base.path, root.start)
+            labelling.fill_in(image, root, labels.label, progress)
+    if root.filesystem is not None and root.filesystem.type in EXT:
+        restore_access_times(image, base.path, root.start)
     key = identity(base, layer, script)
     facts = read_facts(image, image_id=key, progress=progress)
     record = {
@@ -141,6 +144,15 @@ def _bake(  # noqa: PLR0917 -- each is of a type of its own
     write_bytes(draft / _FACTS, json.dumps(facts.to_json(), sort_keys=True).encode(), mode=0o600)
     write_bytes(draft / _RECORD, json.dumps(record, sort_keys=True).encode())
     shutil.copyfile(log, draft / "bake.log")
+
+
+def _firmware(facts: Facts) -> Partition | None:
+    """The partition whose files the packages may want; None where it is mounted in another one, as on Fedora.
+
+    Nothing there has to do with packages that are baked: the boot loader has its own copies.
+    """
+    above = [place for place in facts.mounts if facts.firmware.startswith(f"{place}/")]
+    return None if set(above) - {"/"} else facts.table.partition(facts.mounts[facts.firmware])
 
 
 def _open(home: Path, base: Base, layer: Layer) -> Base | None:

@@ -17,6 +17,8 @@ from piimage.run import require, run
 
 ENGINES = ("auto", "chroot", "vm")
 _FUSE = Path("/dev/fuse")
+#: What fuse2fs mounts.
+_MOUNTED = ("ext2", "ext3", "ext4")
 #: What turns user namespaces off: Linux (user_namespaces(7)), Debian's own switch, Ubuntu's AppArmor.
 _SWITCHES = (
     ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=0"),
@@ -36,8 +38,12 @@ class Choice:
     prefix: tuple[str, ...] = ()
 
 
-def choose(wanted: str = "auto", *, trusted: bool = True, architecture: str = "arm64") -> Choice:
+def choose(
+    wanted: str = "auto", *, trusted: bool = True, architecture: str = "arm64", kind: str = "ext4"
+) -> Choice:
     """The engine to use: `wanted` is one of `ENGINES`; `trusted` and `architecture` as in `engine.Job`.
+
+    `kind` is the root file system's type.
 
     Raises `PiimageError` for another word, `UnsupportedError` for another architecture, `MissingToolError` when the
     engine that was asked for, or all of them, lack something.
@@ -53,7 +59,7 @@ def choose(wanted: str = "auto", *, trusted: bool = True, architecture: str = "a
         return Choice(name="vm", reason="as asked for")
     try:
         prefix = tuple(namespace.prefix(architecture))
-        _check_mount(trusted=trusted)
+        _check_mount(trusted=trusted, kind=kind)
     except MissingToolError as error:
         if wanted == "chroot":
             raise
@@ -61,8 +67,13 @@ def choose(wanted: str = "auto", *, trusted: bool = True, architecture: str = "a
     return Choice(name="chroot", reason=_how(architecture), prefix=prefix)
 
 
-def _check_mount(*, trusted: bool) -> None:
+def _check_mount(*, trusted: bool, kind: str) -> None:
     """Raise `MissingToolError` when an image cannot be mounted: root's kernel mounts what we made, FUSE the rest."""
+    if kind not in _MOUNTED:
+        raise MissingToolError(
+            f"there is nothing that mounts the image's {kind} without this machine's kernel",
+            hint="engine `vm` has a kernel of its own",
+        )
     if trusted and os.geteuid() == 0:
         return
     require("fuse2fs")

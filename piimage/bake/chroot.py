@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from piimage.bake.engine import ENVIRONMENT, follow
 from piimage.bake.firmware import bring_back, take_out
 from piimage.bases import namespace
-from piimage.disk import ext4, fat
+from piimage.disk import fat, rootfs
 from piimage.errors import ToolFailedError
 from piimage.run import find, process
 
@@ -93,7 +93,7 @@ class ChrootEngine:
                 job.image, job.firmware.start, firmware, before
             ):
                 fat.check(job.image, job.firmware.start)
-            ext4.check(job.image, job.root.start)
+            rootfs.check(job.image, job.root)
 
     def _environment(self, job: Job, mount: str, packages: Path, script: Path) -> Mapping[str, str]:
         """What chroot.sh reads."""

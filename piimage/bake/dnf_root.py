@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from piimage.bases.rpm_database import LOG, PLACES
-from piimage.disk.ext4 import open_ext4
+from piimage.disk.rootfs import open_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,11 +40,11 @@ def write_root(root: Path, image: Path, facts: Facts) -> None:
     Raises `ImageError` for an image that is damaged.
     """
     start = facts.table.partition(facts.mounts["/"]).start
-    with open_ext4(image, start) as ext4:
-        listing = ext4.list_tree([f"/{REPOSITORIES}", f"/{VARIABLES}", _KEYS], 1)
+    with open_tree(image, start) as tree:
+        listing = tree.list_tree([f"/{REPOSITORIES}", f"/{VARIABLES}", _KEYS], 1)
         databases = [path + end for path in PLACES for end in ("", LOG)]
         names = [path for path, fact in listing.items() if fact.kind in ("file", "link")]
-        contents = ext4.read_files([*names, *databases], limit=_LIMIT)
+        contents = tree.read_files([*names, *databases], limit=_LIMIT)
     for path in databases:
         data = contents.pop(path, None)
         if data is not None:

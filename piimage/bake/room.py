@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from piimage.disk.atomic import require_space, write_errors
-from piimage.disk.ext4 import open_ext4
+from piimage.disk.guestfs import Appliance, device
+from piimage.disk.rootfs import EXT, open_tree
 from piimage.disk.sparse import allocated_bytes, copy_part, copy_sparse
-from piimage.disk.table import grow_last_partition
+from piimage.disk.table import grow_last_partition, read_table
 from piimage.errors import UnsupportedError
 from piimage.run import run
 
@@ -51,20 +52,23 @@ def copy_with_room(base: Base, wanted: int, image: Path, progress: Progress) -> 
     """
     table = base.facts.table
     root = table.partition(base.facts.mounts["/"])
-    with open_ext4(base.path, root.start) as ext4:
-        more = growth(ext4.free, wanted)
+    outside = table.outside(root)
+    with open_tree(base.path, root.start) as tree:
+        more = growth(tree.free, wanted)
     require_space(image.parent, allocated_bytes(base.path) + wanted, hint=_PLACE)
     if not more:
         copy_sparse(base.path, image, progress)
         image.chmod(0o600)
         return root
     last = max(table.partitions, key=lambda p: p.start)
-    if last.number != root.number:
+    if last.number != outside.number:
         raise UnsupportedError(
             f"the root file system of base `{base.name}` lacks {-(-more // MIB)} MiB for the packages, and partition "
             f"{last.number} behind it is in the way",
             hint="use a base whose last partition is the root file system",
         )
+    if root.filesystem is None or root.filesystem.type not in EXT or root.volume:
+        return _grown_inside(base, root, outside.start + outside.size + more, image, progress)
     end = root.start + root.size + more
     with (
         progress.step(f"copying {base.path.name}") as task,
@@ -85,6 +89,26 @@ def copy_with_room(base: Base, wanted: int, image: Path, progress: Progress) -> 
             copy_part(source.fileno(), target.fileno(), start=0, length=root.start, task=task)
             os.ftruncate(target.fileno(), end)
     return grow_last_partition(image, end).partition(root.number)
+
+
+def _grown_inside(
+    base: Base, root: Partition, end: int, image: Path, progress: Progress
+) -> Partition:
+    """The same where what grows the file system wants it mounted, or has to grow a volume first: in the appliance."""
+    copy_sparse(base.path, image, progress)
+    image.chmod(0o600)
+    outside = base.facts.table.outside(root)
+    grow_last_partition(image, end)
+    with Appliance(image, progress=progress) as appliance:
+        if root.volume:
+            appliance.call("pvresize", device(outside))
+            appliance.call("lvresize_free", device(root), 100)
+        appliance.mount(root, "/")
+        if root.filesystem is not None and root.filesystem.type in EXT:
+            appliance.call("resize2fs", device(root))
+        else:
+            appliance.call("xfs_growfs", "/")
+    return read_table(image).partition(root.number)
 
 
 def _insert(image: Path, length: int, task: Task) -> None:

@@ -55,7 +55,7 @@ class Packages:
     locked: bool = False
     update: bool = False
     engine: str = "auto"
-    _chosen: dict[tuple[bool, str], Choice] = field(default_factory=dict)
+    _chosen: dict[tuple[bool, str, str], Choice] = field(default_factory=dict)
     _groups: dict[tuple[str, str | None], _Group] = field(default_factory=dict)
     _chains: dict[Role, tuple[Layer, ...]] = field(default_factory=dict)
 
@@ -207,9 +207,13 @@ class Packages:
     def _engine(self, base: Base) -> Engine:
         """The engine for bakes into `base`; which one and why is told once."""
         architecture = base.facts.architecture
-        key = (base.trusted, architecture)
+        root = base.facts.table.partition(base.facts.mounts["/"])
+        kind = root.filesystem.type if root.filesystem else ""
+        key = (base.trusted, architecture, kind)
         if key not in self._chosen:
-            chosen = choice.choose(self.engine, trusted=base.trusted, architecture=architecture)
+            chosen = choice.choose(
+                self.engine, trusted=base.trusted, architecture=architecture, kind=kind
+            )
             self._chosen[key] = chosen
             self.progress.say(f"engine `{chosen.name}` bakes: {chosen.reason}")
         return engines.engine(self._chosen[key], base, cache=self.store, progress=self.progress)

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # `init` of our own machine: mounts the guest's file systems, runs the script inside, says how it ended, switches off.
 # What the script prints goes to port 1, how it ended to port 2: `status N`, or `failed` and why.
-#   /config   ROOT and its TYPE, FIRMWARE or nothing, FIRMWARE_MOUNT, ENVIRONMENT, PERSONALITY: a command or nothing
+#   /config   ROOT, its TYPE and OPTIONS, FIRMWARE or nothing, FIRMWARE_MOUNT, ENVIRONMENT, PERSONALITY: a command or nothing
 /bin/busybox --install -s /bin
 export PATH=/bin
 . /config
@@ -32,9 +32,7 @@ for device in '/dev/vport*p1' '/dev/vport*p2' "/dev/$ROOT" /dev/vdb; do
 	done
 done
 
-# No journal is kept (`noload`, for a clean file system): it is for crashes, and the host takes the image only after a
-# clean end. Nor are inode tables zeroed that the guest does not use.
-mount -t "$TYPE" -o noload,noatime,nobarrier,noinit_itable "/dev/$ROOT" /root ||
+mount -t "$TYPE" -o "$OPTIONS" "/dev/$ROOT" /root ||
 	fail "cannot mount the root file system"
 for directory in dev proc run tmp ${FIRMWARE:+"${FIRMWARE_MOUNT#/}"}; do
 	[ -d "/root/$directory" ] && [ ! -L "/root/$directory" ] || fail "finds no directory /$directory in the image"

@@ -34,8 +34,8 @@ from piimage.bases.layout import (
 )
 from piimage.bases.network_stack import network_stack
 from piimage.bases.units import VENDOR, read_units, unit_files
-from piimage.disk.ext4 import open_ext4
 from piimage.disk.fat import list_tree, read_files
+from piimage.disk.rootfs import open_tree
 from piimage.disk.table import read_table
 from piimage.distros.firmware_config import CONFIG, prefix
 from piimage.distros.system import recognise
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from piimage.disk.ext4 import Ext4
+    from piimage.disk.tree import FileTree
     from piimage.facts import OsRelease, Partition, PartitionTable
 
 #: Files up to this size are kept with their content.
@@ -96,8 +96,8 @@ def read_facts(image: Path, *, image_id: str, progress: Progress | None = None) 
         table = read_table(image)
         root = find_root(image, table)
         firmware = find_firmware(image, table)
-        with open_ext4(image, root.start) as ext4:
-            tree = _Tree(ext4)
+        with open_tree(image, root.start) as found:
+            tree = _Tree(found)
 
         def contents(paths: Sequence[str]) -> Mapping[str, bytes]:
             return read_files(image, firmware.start, paths, limit=MAX_CONTENT)
@@ -149,27 +149,27 @@ def _facts(  # noqa: PLR0917 -- each is of a type of its own, but for the two pa
 class _Tree:
     """What the root file system gives: everything is read here, so that it is opened once."""
 
-    def __init__(self, ext4: Ext4) -> None:
-        kept, content = _list(ext4, _WITHOUT_CONTENT), _list(ext4, _WITH_CONTENT)
-        self.listing = kept | content | _list(ext4, _LOOKED_AT) | _parents(ext4)
+    def __init__(self, tree: FileTree) -> None:
+        kept, content = _list(tree, _WITHOUT_CONTENT), _list(tree, _WITH_CONTENT)
+        self.listing = kept | content | _list(tree, _LOOKED_AT) | _parents(tree)
         if len(content) > _MAX_NAMES:
             raise ImageError(f"the image has {len(content)} files in /etc, which is not credible")
         regular = [path for path, fact in content.items() if fact.kind == "file"]
-        self.contents = ext4.read_files(regular, limit=MAX_CONTENT)
+        self.contents = tree.read_files(regular, limit=MAX_CONTENT)
         if sum(map(len, self.contents.values())) > _MAX_TOTAL:
             raise ImageError(f"the files in the image's /etc exceed {_MAX_TOTAL >> 20} MiB")
         self.files = {
             path: replace(fact, content=self.contents.get(path) if fact.kind == "file" else None)
-            for path, fact in (kept | _parents(ext4) | content).items()
+            for path, fact in (kept | _parents(tree) | content).items()
         }
-        self.contents |= ext4.read_files(unit_files(self.listing), limit=MAX_CONTENT)
-        self.contents |= ext4.read_files((*OS_RELEASE, *PROGRAMS), limit=MAX_CONTENT << 3)
+        self.contents |= tree.read_files(unit_files(self.listing), limit=MAX_CONTENT)
+        self.contents |= tree.read_files((*OS_RELEASE, *PROGRAMS), limit=MAX_CONTENT << 3)
         databases = (_STATUS, *rpm_database.PLACES)
         logs = (path + rpm_database.LOG for path in rpm_database.PLACES)
-        found = ext4.read_files((*databases, *logs, LOCALE_ARCHIVE), limit=_MAX_DATABASE)
+        found = tree.read_files((*databases, *logs, LOCALE_ARCHIVE), limit=_MAX_DATABASE)
         self.contents |= found
         self.packages = _packages(found)
-        self.made = max(filter(None, map(ext4.modified, (*databases, *OS_RELEASE))), default=None)
+        self.made = max(filter(None, map(tree.modified, (*databases, *OS_RELEASE))), default=None)
 
     def text(self, path: str) -> str:
         """Text of a file, or `""`."""
@@ -186,14 +186,14 @@ def _packages(databases: Mapping[str, bytes]) -> Packages:
     return dpkg_status(_decode(databases.get(_STATUS, b"")))
 
 
-def _list(ext4: Ext4, roots: tuple[tuple[str, int | None], ...]) -> dict[str, FileFact]:
+def _list(tree: FileTree, roots: tuple[tuple[str, int | None], ...]) -> dict[str, FileFact]:
     found: dict[str, FileFact] = {}
     for root, depth in roots:
-        found |= ext4.list_tree([root], depth)
+        found |= tree.list_tree([root], depth)
     return found
 
 
-def _parents(ext4: Ext4) -> dict[str, FileFact]:
+def _parents(tree: FileTree) -> dict[str, FileFact]:
     """The directories above whatever is listed, so that no kept path hangs in the air."""
     above: set[str] = set()
     for root, _ in (*_WITH_CONTENT, *_WITHOUT_CONTENT):
@@ -201,7 +201,7 @@ def _parents(ext4: Ext4) -> dict[str, FileFact]:
         while path != "/":
             path = posixpath.dirname(path)
             above.add(path)
-    return ext4.list_tree(sorted(above), 0)
+    return tree.list_tree(sorted(above), 0)
 
 
 def _os_release(tree: _Tree) -> OsRelease:

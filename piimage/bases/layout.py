@@ -1,6 +1,6 @@
 """Which partition is which: the root file system, the firmware's FAT, and what fstab mounts.
 
-Nothing is guessed from numbers or labels: the root is the ext4 that holds os-release, the
+Nothing is guessed from numbers or labels: the root is the file system that holds os-release, the
 firmware's partition the first FAT that holds firmware, and everything else is what the image's own
 fstab says.
 """
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from piimage.bases.guest_text import fstab, mount_unit
 from piimage.bases.units import ADMIN, read_units
-from piimage.disk.ext4 import open_ext4
+from piimage.disk import lvm
 from piimage.disk.fat import open_fat
+from piimage.disk.rootfs import open_tree, readable
+from piimage.disk.window import window
 from piimage.errors import ImageError, UnsupportedError
 from piimage.report import shown
 
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
     from piimage.facts import FileFact, Partition, PartitionTable
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
-_EXT = ("ext2", "ext3", "ext4")
 #: Names by which a Pi's boot ROM or firmware finds its way on a FAT (raspberrypi.com, "Boot folder
 #: contents").
 _FIRMWARE = re.compile(r"config\.txt|bootcode\.bin|start(4|_[a-z]+|4[a-z]+)?\.elf|autoboot\.txt")
 _DEVICE = re.compile(r"/dev/(?:mmcblk[0-9]+p|nvme[0-9]+n[0-9]+p|[shv]d[a-z])([0-9]+)")
+_MAPPED = re.compile(r"/dev/mapper/((?:[\w.+]|--)+)-((?:[\w.+]|--)+)")
+_VOLUME = re.compile(r"/dev/(?!disk/|mapper/)([\w.+-]+)/([\w.+-]+)")
 _BY = re.compile(r"/dev/disk/by-(label|uuid|partuuid)/(.+)")
 #: Parts of the system that must lie in the root file system, because facts and components look
 #: there.
@@ -39,37 +42,46 @@ _WHOLE = ("/etc", "/usr", "/var", "/var/lib")
 def find_root(image: Path, table: PartitionTable) -> Partition:
     """The partition that holds os-release; raises `UnsupportedError` that says what was seen."""
     holders = []
-    for partition in table.partitions:
-        if partition.filesystem is None or partition.filesystem.type not in _EXT:
+    for partition in table.holders:
+        if not readable(partition):
             continue
-        with open_ext4(image, partition.start) as ext4:
+        with open_tree(image, partition.start) as tree:
             # A link in /etc may dangle in the image of a system whose /usr is elsewhere.
-            if ext4.read_files(OS_RELEASE, limit=1 << 16):
+            if tree.read_files(OS_RELEASE, limit=1 << 16):
                 holders.append(partition)
     if len(holders) == 1:
         return holders[0]
     if holders:
-        numbers = ", ".join(str(partition.number) for partition in holders)
+        names = ", ".join(partition.name for partition in holders)
         raise UnsupportedError(
-            f"partitions {numbers} all hold an operating system, one is wanted; saw: {seen(table)}"
+            f"{names} all hold an operating system, one is wanted; saw: {seen(table)}"
         )
     if _has_ostree(image, table):
         raise UnsupportedError(
             "the image is of an ostree system such as Fedora IoT, whose files are not changed in place",
             hint="such a system is configured by Ignition at its first boot; Fedora Minimal can be used",
         )
+    _damaged_volumes(image, table)
     raise UnsupportedError(
-        f"no partition holds /etc/os-release in an ext4 file system; saw: {seen(table)}",
-        hint="images of Debian, Raspberry Pi OS, Ubuntu and Fedora Minimal for the Raspberry Pi can be used",
+        f"no partition holds /etc/os-release in an ext4 or xfs file system; saw: {seen(table)}",
+        hint="images of Debian, Raspberry Pi OS, Ubuntu and Fedora for the Raspberry Pi can be used",
     )
+
+
+def _damaged_volumes(image: Path, table: PartitionTable) -> None:
+    """Raise `ImageError` if volumes are missing from the table since their metadata are damaged."""
+    for partition in table.partitions:
+        if partition.filesystem is not None and partition.filesystem.type == lvm.MEMBER:
+            with window(image, partition.start) as source:
+                lvm.volumes(source, partition.size)
 
 
 def _has_ostree(image: Path, table: PartitionTable) -> bool:
     """Whether a partition has no /etc of its own but deployments (Fedora IoT, /ostree/deploy)."""
-    for partition in table.partitions:
-        if partition.filesystem is not None and partition.filesystem.type in _EXT:
-            with open_ext4(image, partition.start) as ext4:
-                if ext4.list_tree(["/ostree/deploy"], 0):
+    for partition in table.holders:
+        if readable(partition):
+            with open_tree(image, partition.start) as tree:
+                if tree.list_tree(["/ostree/deploy"], 0):
                     return True
     return False
 
@@ -126,7 +138,7 @@ def resolve_mounts(
             found[line.target] = partition.number
     if found.setdefault("/", root.number) != root.number:
         raise UnsupportedError(
-            f"fstab mounts partition {found['/']} at `/`, but {root.number} holds os-release"
+            f"fstab mounts {table.partition(found['/']).name} at `/`, but {root.name} holds os-release"
         )
     apart = [place for place in _WHOLE if place in found]
     if apart:
@@ -151,11 +163,12 @@ def firmware_mount(
 
 
 def seen(table: PartitionTable) -> str:
-    """The partitions in a few words: ``1 vfat `boot`, 2 xfs, 3 type 82``."""
+    """The partitions in a few words: ``1 vfat `boot`, 2 LVM2_member, `fedora/root` xfs``."""
     parts = []
-    for partition in table.partitions:
+    for partition in table.holders:
         filesystem = partition.filesystem
-        words = [str(partition.number), filesystem.type if filesystem else f"type {partition.type}"]
+        name = shown(partition.volume) if partition.volume else str(partition.number)
+        words = [name, filesystem.type if filesystem else f"type {partition.type}"]
         if filesystem and filesystem.label:
             words.append(shown(filesystem.label))
         parts.append(" ".join(words))
@@ -171,8 +184,23 @@ def partition_of(spec: str, table: PartitionTable) -> Partition | None:
     elif not sign:
         device = _DEVICE.fullmatch(spec)
         kind, value = "device", device[1] if device else ""
-    matching = [p for p in table.partitions if value and _matches(p, kind.lower(), value, table)]
+    volume = volume_of(spec)
+    if volume:
+        kind, value = "volume", volume
+    matching = [p for p in table.holders if value and _matches(p, kind.lower(), value, table)]
     return matching[0] if len(matching) == 1 else None
+
+
+def volume_of(spec: str) -> str:
+    """`GROUP/NAME` of the logical volume that a device's name is of, or "" (lvm(8), "VALID NAMES").
+
+    In `/dev/mapper` a hyphen parts the two, and those in the names are doubled.
+    """
+    mapped = _MAPPED.fullmatch(spec)
+    if mapped is not None:
+        return "/".join(name.replace("--", "-") for name in mapped.groups())
+    plain = _VOLUME.fullmatch(spec)
+    return f"{plain[1]}/{plain[2]}" if plain is not None else ""
 
 
 def _matches(partition: Partition, kind: str, value: str, table: PartitionTable) -> bool:
@@ -186,5 +214,7 @@ def _matches(partition: Partition, kind: str, value: str, table: PartitionTable)
             return value.lower() == f"{table.disk_id}-{partition.number:02x}"
         case "device":
             return int(value) == partition.number
+        case "volume":
+            return value == partition.volume
         case _:
             return False

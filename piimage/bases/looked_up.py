@@ -12,7 +12,7 @@ from piimage.bases.facts_reader import MAX_CONTENT
 from piimage.components import overlays
 from piimage.delta import Absent, File, Slot, Tree
 from piimage.disk import fat
-from piimage.disk.ext4 import open_ext4
+from piimage.disk.rootfs import open_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from piimage.bases.record import Base
     from piimage.cluster import Cluster, Role
     from piimage.delta import Delta
-    from piimage.disk.ext4 import Ext4
+    from piimage.disk.tree import FileTree
     from piimage.facts import Facts, FileFact
 
 
@@ -32,16 +32,16 @@ def for_changes(facts: Facts, image: Path, delta: Delta) -> Facts:
     trees = [entry for _, entry in delta if isinstance(entry, Tree)]
     root = facts.table.partition(facts.mounts["/"])
     files = dict(facts.files)
-    with open_ext4(image, root.start) as ext4:
-        files |= _kept(_named(ext4, paths), files)
+    with open_tree(image, root.start) as tree:
+        files |= _kept(_named(tree, paths), files)
         whole = [path for path, entry in delta if isinstance(entry, Absent)]
         whole += [tree.source for tree in trees]
         replaced = [p for p in paths if isinstance(delta.entries[p], File | Slot)]
         whole += [p for p in replaced if p in files and files[p].kind == "dir"]
-        files |= _kept(ext4.list_tree(p for p in whole if not p.startswith(place)), files)
-        files |= _kept(_owned(ext4, trees), files)
+        files |= _kept(tree.list_tree(p for p in whole if not p.startswith(place)), files)
+        files |= _kept(_owned(tree, trees), files)
         texts = [p for p in paths if p in files and _unread(files[p])]
-        for path, content in ext4.read_files(texts, limit=MAX_CONTENT).items():
+        for path, content in tree.read_files(texts, limit=MAX_CONTENT).items():
             files[path] = replace(files[path], content=content)
     return replace(facts, files=files | _firmware(facts, image, delta, files))
 
@@ -53,8 +53,8 @@ def for_overlays(base: Base, cluster: Cluster, role: Role) -> Base:
         return base
     facts = base.facts
     root = facts.table.partition(facts.mounts["/"])
-    with open_ext4(base.path, root.start) as ext4:
-        found = _named(ext4, paths)
+    with open_tree(base.path, root.start) as tree:
+        found = _named(tree, paths)
     return replace(base, facts=replace(facts, files={**found, **facts.files}))
 
 
@@ -63,15 +63,15 @@ def _kept(found: Mapping[str, FileFact], known: Mapping[str, FileFact]) -> dict[
     return {path: fact for path, fact in found.items() if path not in known}
 
 
-def _named(ext4: Ext4, paths: Iterable[str]) -> dict[str, FileFact]:
+def _named(tree: FileTree, paths: Iterable[str]) -> dict[str, FileFact]:
     """Those paths that are there, and the directories above them."""
     wanted = {
         path[:at] for path in paths for at in range(1, len(path) + 1) if path[at:][:1] in ("", "/")
     }
-    return ext4.list_tree(sorted(wanted), 0)
+    return tree.list_tree(sorted(wanted), 0)
 
 
-def _owned(ext4: Ext4, trees: Iterable[Tree]) -> dict[str, FileFact]:
+def _owned(tree: FileTree, trees: Iterable[Tree]) -> dict[str, FileFact]:
     """Everything with a number that changes, wherever it lies."""
     uids = {old for tree in trees for old, _ in tree.uid_map}
     gids = {old for tree in trees for old, _ in tree.gid_map}
@@ -79,7 +79,7 @@ def _owned(ext4: Ext4, trees: Iterable[Tree]) -> dict[str, FileFact]:
         return {}
     return {
         path: fact
-        for path, fact in ext4.list_tree(["/"]).items()
+        for path, fact in tree.list_tree(["/"]).items()
         if fact.uid in uids or fact.gid in gids
     }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from piimage.bases.layout import find_root
 from piimage.boot import entries
-from piimage.disk import ext4, fat
+from piimage.disk import fat, rootfs
 from piimage.disk.table import read_table
 from piimage.distros.firmware_config import cmdline_name
 from piimage.errors import ImageError
@@ -35,7 +35,7 @@ _MACHINE_ID = "/etc/machine-id"
 class Layout:
     """Names on the firmware partition, from its root; `initrd` is None where there is none.
 
-    With `entries_start` kernel, initrd and command line are on the ext4 file system at that byte.
+    With `entries_start` kernel, initrd and command line are on the Linux file system at that byte.
     """
 
     kernel: str
@@ -116,7 +116,7 @@ def read_card(disk: Disk) -> Card:
     """Read what was built; raises `ImageError` for one that has no firmware partition, kernel or command line."""
     image, patches = disk.image, disk.patches
     table = read_table(image)
-    parts = [p for p in table.partitions if p.filesystem is not None]
+    parts = [p for p in table.holders if p.filesystem is not None]
     firmware = next((p for p in parts if p.filesystem and p.filesystem.type == "vfat"), None)
     if firmware is None:
         raise ImageError(f"`{image.name}` has no firmware partition")
@@ -145,7 +145,6 @@ def read_card(disk: Disk) -> Card:
         cmdline = content.decode(errors="surrogateescape").strip().partition("\n")[0].strip()
     if not cmdline:
         raise ImageError(f"the firmware partition of `{image.name}` has no kernel command line")
-    is_ext4 = root is not None and root.filesystem is not None and root.filesystem.type == "ext4"
     return Card(
         disk=disk,
         size=table.size,
@@ -153,13 +152,15 @@ def read_card(disk: Disk) -> Card:
         root_start=root.start if root is not None else firmware.start + firmware.size,
         layout=place,
         cmdline=cmdline,
-        machine_id=_machine_id(image, root.start) if root is not None and is_ext4 else "",
+        machine_id=_machine_id(image, root.start)
+        if root is not None and rootfs.readable(root)
+        else "",
     )
 
 
 def _machine_id(image: Path, start: int) -> str:
     return (
-        ext4.read_files(image, start, [_MACHINE_ID])
+        rootfs.read_files(image, start, [_MACHINE_ID])
         .get(_MACHINE_ID, b"")
         .decode(errors="replace")
         .strip()
@@ -182,7 +183,7 @@ def extract(card: Card, name: str, directory: Path) -> Path:
     place, apart = "firmware", card.layout.entries_start
     if apart is not None and name in (card.layout.kernel, card.layout.initrd):
         place = "boot"
-        content = ext4.read_files(image, apart, [name], limit=_LIMIT).get(name)
+        content = rootfs.read_files(image, apart, [name], limit=_LIMIT).get(name)
     else:
         content = fat.read_files(image, start, [name], limit=_LIMIT, patches=patches).get(name)
     if content is None:

@@ -9,7 +9,7 @@ import gzip
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.disk.ext4 import open_ext4
+from piimage.disk.rootfs import open_tree, readable
 from piimage.distros import boot_loader
 from piimage.errors import ImageError
 from piimage.run import run
@@ -42,16 +42,12 @@ class Entry:
 def newest(image: Path, partitions: Iterable[Partition]) -> Entry | None:
     """The entry that is started by itself, or None on a card without any; raises `ImageError` for a broken one."""
     for partition in partitions:
-        if partition.filesystem is None or partition.filesystem.type not in (
-            "ext2",
-            "ext3",
-            "ext4",
-        ):
+        if not readable(partition):
             continue
-        with open_ext4(image, partition.start) as ext4:
+        with open_tree(image, partition.start) as tree:
             for top in ("", "/boot"):
-                found = boot_loader.entries(ext4.list_tree([f"{top}/{boot_loader.ENTRIES}"], 1))
-                text = ext4.read_files(found[:1], limit=_LIMIT)
+                found = boot_loader.entries(tree.list_tree([f"{top}/{boot_loader.ENTRIES}"], 1))
+                text = tree.read_files(found[:1], limit=_LIMIT)
                 if text:
                     path = found[0]
                     return _entry(partition.start, top, path, text[path].decode(errors="replace"))

@@ -255,10 +255,12 @@ def _print_base(base: Base) -> None:
 
 def _partitions(base: Base) -> Iterable[str]:
     places = {number: place for place, number in base.facts.mounts.items()}
-    for part in base.facts.table.partitions:
+    for part in base.facts.table.holders:
         kind = part.filesystem.type if part.filesystem else f"type {part.type}"
         place = places.get(part.number)
-        yield f"{part.number} {kind} {human(part.size)}" + (f" on {place}" if place else "")
+        yield f"{part.volume or part.number} {kind} {human(part.size)}" + (
+            f" on {place}" if place else ""
+        )
 
 
 def _print_json(value: object) -> None:

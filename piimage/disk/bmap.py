@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from piimage.disk import ext4, fat
+from piimage.disk import fat, lvm, rootfs
 from piimage.disk.atomic import write_bytes
 from piimage.disk.table import read_table, table_sectors
 from piimage.disk.window import joined
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 BLOCK = 4096
 _EXTENDED = ("05", "0f", "85")
-_EXT = ("ext2", "ext3", "ext4")
 _CHUNK = 1 << 20
 
 
@@ -36,13 +36,15 @@ def mapped_ranges(
 ) -> list[tuple[int, int]]:
     """`(offset, length)` in bytes that a card needs: table, boot gap, and all that is allocated.
 
-    A partition whose file system we cannot read the allocation of (swap, xfs, none) counts whole.
+    A partition whose file system we cannot read the allocation of (swap, btrfs, none) counts whole, and so does one
+    with logical volumes of which that is true.
     """
     table = table or read_table(image)
     first = min(partition.start for partition in table.partitions)
     ranges = [(0, first), *table_sectors(image)]
     for partition in table.partitions:
-        ranges += _partition_ranges(image, partition)
+        for part in _parts(table, partition):
+            ranges += _part_ranges(image, part)
     return joined(ranges)
 
 
@@ -100,31 +102,49 @@ def mapped_in_turn(
         if partition.start < end:
             raise ImageError(f"partitions of `{image.name}` overlap")
         end = partition.start + partition.size
-        kind = partition.filesystem.type if partition.filesystem else ""
-        if kind in _EXT:
-            with ext4.open_ext4(image, partition.start) as system:
-                yield from system.allocated_in_turn()
-        yield end, [] if kind in _EXT else _partition_ranges(image, partition)
+        for part in _parts(table, partition):
+            if rootfs.readable(part):
+                with rootfs.open_tree(image, part.start) as system:
+                    yield from system.allocated_in_turn()
+            yield part.start + part.size, [] if rootfs.readable(part) else _part_ranges(image, part)
 
 
 def mapped_bytes(image: Path | Image, table: PartitionTable) -> int:
     """About how many bytes a card needs, by what is known at the beginning of each file system."""
     amount = min(partition.start for partition in table.partitions)
-    for partition in table.partitions:
-        if partition.filesystem and partition.filesystem.type in _EXT:
-            with ext4.open_ext4(image, partition.start) as system:
+    for part in (part for partition in table.partitions for part in _parts(table, partition)):
+        if rootfs.readable(part):
+            with rootfs.open_tree(image, part.start) as system:
                 amount += system.used
         else:
-            amount += sum(length for _, length in _partition_ranges(image, partition))
+            amount += sum(length for _, length in _part_ranges(image, part))
     return amount
 
 
-def _partition_ranges(image: Path | Image, partition: Partition) -> list[tuple[int, int]]:
+def _parts(table: PartitionTable, partition: Partition) -> list[Partition]:
+    """What lies in a partition, in order: itself, or its logical volumes and, without a file system, all between them.
+
+    The space of a volume group that no volume has counts too: where it lies is not told.
+    """
+    kind = partition.filesystem.type if partition.filesystem else ""
+    volumes = table.inside(partition)
+    if kind != lvm.MEMBER or not volumes or any(v.filesystem is None for v in volumes):
+        return [partition]
+    parts: list[Partition] = []
+    at, end = partition.start, partition.start + partition.size
+    for volume in volumes:
+        parts += [replace(partition, start=at, size=volume.start - at), volume]
+        at = volume.start + volume.size
+    return [part for part in (*parts, replace(partition, start=at, size=end - at)) if part.size]
+
+
+def _part_ranges(image: Path | Image, partition: Partition) -> list[tuple[int, int]]:
     if partition.type in _EXTENDED:
         return []
     kind = partition.filesystem.type if partition.filesystem else ""
-    if kind in _EXT:
-        return ext4.allocated(image, partition.start)
+    if rootfs.readable(partition):
+        with rootfs.open_tree(image, partition.start) as system:
+            return system.allocated()
     if kind == "vfat":
         return fat.allocated(image, partition.start)
     return [(partition.start, partition.size)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from piimage.disk.ext4_bitmap import used_in_turn
 from piimage.disk.ext4_inode import Inodes, block_map
-from piimage.disk.ext4_super import settings
+from piimage.disk.ext4_super import damaged_backups, settings
 from piimage.disk.ext4_xattr import attributes
 from piimage.disk.tree import DEFAULT_LIMIT, FileTree
 from piimage.disk.window import window
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from piimage.facts import FileFact
 
 _ROOT = 2
+#: Of the superblock: s_state and s_error_count.
+_STATE, _ERRORS, _CLEAN = 1024 + 58, 1024 + 0x194, 1
 _MAX_DIRECTORY = 64 << 20
 _CHATTER = re.compile(r"Pass \d|\s*$|.*\*{5}|.*: \d+/\d+ files ")  # e2fsck(8) of any file system
 _TAIL_TYPE = 0xDE  # the checksum record at the end of a directory block
@@ -62,6 +64,15 @@ class Ext4(FileTree):
     def settings(self) -> str:
         """Size, features, behaviour on errors and default mount options, as words; not what mounting changes."""
         return settings(self.source)
+
+    def complaints(self) -> Iterator[str]:
+        """Broken copies of the superblock, and errors that Linux has recorded."""
+        for group in damaged_backups(self.source, self.inodes.superblock):
+            yield f"the copy of its superblock in block group {group} is damaged"
+        state = int.from_bytes(self.source.read(_STATE, 2), "little")
+        errors = int.from_bytes(self.source.read(_ERRORS, 4), "little")
+        if state != _CLEAN or errors:
+            yield f"it is marked as not clean (state {state}, {errors} errors)"
 
     def damaged(self, what: str) -> ImageError:
         """The error for a structure that contradicts itself."""

@@ -21,6 +21,7 @@ from piimage.errors import ImageError, MissingToolError, ToolFailedError, WriteF
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from piimage.facts import Partition
     from piimage.progress import Progress, Task
 
 T = TypeVar("T")
@@ -79,20 +80,27 @@ class Appliance:
         """How many requests to the disk have failed so far (sysfs, of the Linux SCSI layer)."""
         return int(self.script("cat /sys/block/sda/device/ioerr_cnt 2>/dev/null || echo 0"), 0)
 
-    def mount(self, partition: int, mountpoint: str, fstype: str) -> None:
-        """Mount `/dev/sdaN` with the type forced; FAT with UTF-8 names.
+    def mount(self, partition: Partition, mountpoint: str) -> None:
+        """Mount a partition, or the logical volume of that name, with its type forced; FAT with UTF-8 names.
 
         Inode tables that mkfs has left for later stay so: the kernel would begin with them at a moment of its own.
         """
-        device = f"/dev/sda{partition}"
+        if partition.filesystem is None:
+            raise ImageError(f"{partition.name} (`{mountpoint}`) holds no known file system")
+        fstype = partition.filesystem.type
+        if fstype == "xfs" and not self.call("feature_available", ["xfs"]):
+            raise MissingToolError(
+                "the libguestfs appliance knows no xfs, which the image has",
+                hint="on Debian: `apt-get install libguestfs-xfs`",
+            )
         options = {"vfat": "utf8", "ext4": "noinit_itable"}.get(fstype, "")
         if self._readonly:
             options = ",".join(filter(None, ["ro", options]))
         if mountpoint != "/" and not self.call("is_dir", mountpoint):
             raise ImageError(
-                f"the image has no directory `{mountpoint}` to mount partition {partition} on"
+                f"the image has no directory `{mountpoint}` to mount {partition.name} on"
             )
-        self.call("mount_vfs", options, fstype, device, mountpoint)
+        self.call("mount_vfs", options, fstype, device(partition), mountpoint)
 
     def call(self, name: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 -- guestfs is untyped
         """Call a libguestfs function by its Python name; its failure becomes an `ImageError`."""
@@ -106,6 +114,11 @@ class Appliance:
         over a whole tree, where a call per file would take minutes.
         """
         return str(self.call("debug", "sh", [script]))
+
+
+def device(partition: Partition) -> str:
+    """What the appliance calls a partition of its image, or a logical volume on it."""
+    return f"/dev/{partition.volume}" if partition.volume else f"/dev/sda{partition.number}"
 
 
 def _launch(image: Path, readonly: bool, progress: Progress, task: Task) -> Any:  # noqa: ANN401, FBT001 -- untyped handle; private

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from piimage.facts import FileFact, Partition
 
 #: As `Filesystem.type` has them.
-KINDS = ("ext2", "ext3", "ext4")
+EXT = ("ext2", "ext3", "ext4")
+KINDS = EXT
 
 
 def readable(partition: Partition) -> bool:

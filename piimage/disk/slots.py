@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from piimage.disk.ext4 import open_ext4
+from piimage.disk.rootfs import open_tree
 from piimage.errors import ImageError, PiimageError, WriteFailedError
 
 if TYPE_CHECKING:
@@ -62,19 +62,19 @@ class SlotMap:
 
 
 def locate(image: Path, root_offset: int, sizes: Mapping[str, int]) -> SlotMap:
-    """Find the slots `{path: size}` in the ext4 file system at byte `root_offset`.
+    """Find the slots `{path: size}` in the Linux file system at byte `root_offset`.
 
     Raises `ImageError` for a slot that is absent, of another size, not padding only, not contiguous
     with its file (holes, reserved space), reachable by a second name, or sharing a block.
     """
-    with open_ext4(image, root_offset) as ext4:
+    with open_tree(image, root_offset) as tree:
         places = {}
         for path, size in sizes.items():
-            actual = ext4.size(path)
+            actual = tree.size(path)
             if actual != size:
                 raise ImageError(f"slot `{path}` has {actual} bytes, expected {size}")
-            places[path] = SlotPlace(size, tuple(ext4.extents(path)))
-        contents = ext4.read_files(sizes)
+            places[path] = SlotPlace(size, tuple(tree.extents(path)))
+        contents = tree.read_files(sizes)
     for path, content in contents.items():
         if content.strip(PADDING):
             raise ImageError(f"slot `{path}` of the variant is not empty")

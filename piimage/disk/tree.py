@@ -63,6 +63,10 @@ class FileTree(ABC):
     def settings(self) -> str:
         """What of the superblock is settled when the file system is made, as words: size, features and the like."""
 
+    def complaints(self) -> Iterator[str]:
+        """What the file system itself has on record of damage, beside what keeps it from being opened."""
+        yield from ()
+
     @abstractmethod
     def damaged(self, what: str) -> ImageError:
         """The error for a structure that contradicts itself."""

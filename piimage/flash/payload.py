@@ -59,12 +59,11 @@ class Payload:
 
     def place(self, offset: int) -> str:
         """Where byte `offset` lies, in words: `partition 2, ext4 rootfs`."""
-        for partition in self.table.partitions:
+        for partition in (*self.table.volumes, *self.table.partitions):
             if partition.start <= offset < partition.start + partition.size:
                 system = partition.filesystem
                 words = f"{system.type} {system.label}".strip() if system else ""
-                name = f"partition {partition.number}"
-                return f"{name}, {words}" if words else name
+                return f"{partition.name}, {words}" if words else partition.name
         return "before the first partition" if offset < self.first else "behind the partitions"
 
     @property

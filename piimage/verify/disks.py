@@ -8,10 +8,7 @@ from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 from piimage.disk import census as counting
-from piimage.disk import ext4, fat
-from piimage.disk.census import superblock_settings
-from piimage.disk.ext4 import Ext4, open_ext4
-from piimage.disk.ext4_super import damaged_backups
+from piimage.disk import fat, rootfs
 from piimage.disk.fat_reader import Fat
 from piimage.disk.sparse import hash_file
 from piimage.disk.window import window
@@ -30,8 +27,6 @@ _SECTOR = 512
 _EXTENDED = ("05", "0f", "85")
 #: The MBR's four entries: a flag, a type, and where and how long in sectors.
 _ENTRIES, _ENTRY, _BOOTS = tuple(range(446, 510, 16)), 16, 0x80
-_STATE, _ERRORS = 1024 + 58, 1024 + 0x194
-_CLEAN = 1
 #: Where the MBR keeps the disk's signature.
 _SIGNATURE = 0x1B8
 
@@ -104,24 +99,15 @@ def boot_sector(image: Path, known: Census, *, alone: bool) -> Iterator[Finding]
         yield Finding("PI001", "", "the boot sector is another: its flags or its code")
 
 
-def root(image: Path, start: int, census: Census | None) -> Iterator[Finding]:
-    """PI002: unmounted, without errors on record, made as it was built, and e2fsck(8) finds nothing."""
+def root(image: Path, partition: Partition, census: Census | None) -> Iterator[Finding]:
+    """PI002: unmounted, without errors on record, made as it was built, and its own checker finds nothing."""
     try:
-        with window(image, start) as source:
-            superblock = Ext4(source).inodes.superblock
-            for group in damaged_backups(source, superblock):
-                words = f"the copy of its superblock in block group {group} is damaged"
-                yield Finding("PI002", "", words)
-            state = int.from_bytes(source.read(_STATE, 2), "little")
-            errors = int.from_bytes(source.read(_ERRORS, 4), "little")
-        if state != _CLEAN or errors:
-            yield Finding(
-                "PI002", "", f"it is marked as not clean (state {state}, {errors} errors)"
-            )
-        settings = superblock_settings(image, start)
+        with rootfs.open_tree(image, partition.start) as tree:
+            yield from (Finding("PI002", "", words) for words in tree.complaints())
+            settings = tree.settings()
         if census is not None and settings != census.superblock:
             yield Finding("PI002", "", _made_otherwise(settings, census.superblock))
-        ext4.check(image, start)
+        rootfs.check(image, partition)
     except ImageError as error:
         yield Finding("PI002", "", _one_line(error))
 
@@ -176,7 +162,7 @@ def strays(
 ) -> Iterator[Finding]:
     """PI004: a stamp changes its slots, the firmware's partition and the disk's signature, and nothing else."""
     allowed = [(boot.start, boot.size), (_SIGNATURE, 4)]
-    with open_ext4(image, root) as found:
+    with rootfs.open_tree(image, root) as found:
         for path in slots if patches else ():
             with suppress(ImageError):  # a slot that is gone or broken has rules of its own
                 allowed += [(where, length) for _, where, length in found.extents(path)]

@@ -17,7 +17,7 @@ from piimage.bases.layout import (
 )
 from piimage.bases.units import ADMIN, VENDOR, read_units, unit_files
 from piimage.disk import census
-from piimage.disk.ext4 import open_ext4
+from piimage.disk.rootfs import open_tree
 from piimage.disk.table import read_table
 from piimage.errors import ImageError, UnsupportedError
 from piimage.facts import FileFact
@@ -83,12 +83,12 @@ def examine(
         place = _place(image, table, known)
         if image not in shared.disks:
             shared.disks[image] = (
-                *disks.root(image, table.partition(place.root).start, known.census),
+                *disks.root(image, table.partition(place.root), known.census),
                 *disks.firmware(image, table.partition(place.firmware).start),
                 *(
                     finding
                     for number in place.apart.values()
-                    for finding in disks.root(image, table.partition(number).start, None)
+                    for finding in disks.root(image, table.partition(number), None)
                 ),
             )
         findings += shared.disks[image]
@@ -144,7 +144,7 @@ def _patched(
 def _place(image: Path, table: PartitionTable, known: Known) -> Place:
     """Where the two file systems lie: as it was built, or found as in any image."""
     if known.census is not None:
-        numbers = {p.number for p in table.partitions if p.filesystem is not None}
+        numbers = {p.number for p in table.holders if p.filesystem is not None}
         root, firmware = known.census.numbers
         if {root, firmware} <= numbers:
             return Place(
@@ -154,11 +154,11 @@ def _place(image: Path, table: PartitionTable, known: Known) -> Place:
                 apart=known.census.apart,
             )
     holder, boot = find_root(image, table), find_firmware(image, table)
-    with open_ext4(image, holder.start) as ext4:
-        text = ext4.read_files(["/etc/fstab"], limit=1 << 20).get("/etc/fstab", b"")
-        usual = [path for path in _USUAL if ext4.list_tree([path], 0)]
-        listing = ext4.list_tree([ADMIN], 2)
-        units = ext4.read_files([p for p in listing if p.endswith(".mount")], limit=1 << 20)
+    with open_tree(image, holder.start) as tree:
+        text = tree.read_files(["/etc/fstab"], limit=1 << 20).get("/etc/fstab", b"")
+        usual = [path for path in _USUAL if tree.list_tree([path], 0)]
+        listing = tree.list_tree([ADMIN], 2)
+        units = tree.read_files([p for p in listing if p.endswith(".mount")], limit=1 << 20)
     lines = mount_lines(text.decode(errors="surrogateescape"), listing, units)
     try:
         mounts = resolve_mounts(lines, table, holder)

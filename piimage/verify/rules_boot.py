@@ -131,8 +131,10 @@ def growth(view: View) -> Iterator[Finding]:
         words = "it is not there, and an initramfs that is made anew does not grow the root"
         yield Finding("PI206", _GROWPART, words)
     starts = {partition.number: partition.start for partition in view.table.partitions}
+    root = next((p for p in view.table.holders if p.number == view.place.root), None)
+    end = view.table.outside(root).start if root is not None else view.table.size
     for number, start in starts.items():
-        if start > starts.get(view.place.root, start):
+        if start > end:
             words = f"partition {number} lies behind the root file system, which cannot grow"
             yield Finding("PI206", "", words)
     if f"{VENDOR}/{_GROWS}" not in view.root:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from piimage.bases.units import VENDOR
-from piimage.disk import census
-from piimage.disk.ext4 import Ext4
+from piimage.disk import census, rootfs
 from piimage.disk.fat_reader import Fat
 from piimage.disk.window import window
 from piimage.distros import boot_loader
@@ -39,7 +38,7 @@ _RESIZE, _RESIZES = "resize", f"{VENDOR}/rpi-resize.service"
 class Place:
     """Where the two file systems of an image lie: partition numbers, and where fstab has the firmware's.
 
-    `apart` are other ext4 file systems: mount point -> partition number.
+    `apart` are other Linux file systems: mount point -> partition number.
     """
 
     root: int
@@ -157,8 +156,8 @@ def opened(
     start = table.partition(place.root).start
     boot = table.partition(place.firmware).start
     files = census.of_firmware(image, boot, patches)
-    with window(image, start, patches) as source, window(image, boot, patches) as fat_source:
-        ext4, fat = Ext4(source), Fat(fat_source)
+    with rootfs.open_tree(image, start, patches) as tree, window(image, boot, patches) as source:
+        fat = Fat(source)
         known = census.of_all(image, table, place.root, place.apart) if root is None else root
 
         def read(path: str) -> bytes | None:
@@ -169,7 +168,7 @@ def opened(
                 entry = fat.find(path[len(place.mountpoint) :])
                 short = entry is not None and not entry.directory and entry.size <= _LIMIT
                 return fat.content(entry) if entry is not None and short else None
-            return ext4.read_files([path], limit=_LIMIT).get(path)
+            return tree.read_files([path], limit=_LIMIT).get(path)
 
         yield View(
             table=table,
@@ -183,5 +182,4 @@ def opened(
 
 def _inside(image: Path, start: int, path: str) -> bytes | None:
     """A file of another file system of the image."""
-    with window(image, start) as source:
-        return Ext4(source).read_files([path], limit=_LIMIT).get(path)
+    return rootfs.read_files(image, start, [path], limit=_LIMIT).get(path)

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from piimage.cli.main import app
 from piimage.disk.guestfs import Appliance
 from piimage.disk.sparse import copy_sparse
+from piimage.disk.table import read_table
 from piimage.errors import VerifyError
 from piimage.progress import Quiet
 
@@ -172,9 +173,10 @@ def test_the_card_of_another_node_is_told(verify, card):
 
 def test_mounting_a_card_breaks_no_promise_and_what_is_done_to_it_is_named(verify, card):
     """What Linux itself writes when it mounts is nobody's mistake: one launch."""
+    table = read_table(card)
     with Appliance(card, progress=Quiet()) as appliance:
-        appliance.mount(2, "/", "ext4")
-        appliance.mount(1, "/boot/firmware", "vfat")
+        appliance.mount(table.partition(2), "/")
+        appliance.mount(table.partition(1), "/boot/firmware")
         appliance.script(
             "chmod 644 /sysroot/etc/sudoers.d/011_ops; touch /sysroot/boot/firmware/new"
         )

@@ -74,7 +74,7 @@ def put(image, at, data):
         (encrypted_root, "partition 2 of `phony.img` is encrypted (LUKS)"),
         (
             btrfs,
-            "no partition holds /etc/os-release in an ext4 file system; saw: 1 vfat `bootfs`, 2 btrfs",
+            "no partition holds /etc/os-release in an ext4 or xfs file system; saw: 1 vfat `bootfs`, 2 btrfs",
         ),
         (damaged_root, "no partition holds /etc/os-release"),
         (no_firmware, "no FAT partition holds the Raspberry Pi's firmware"),

@@ -76,7 +76,9 @@ def test_an_ambiguous_label_names_nothing():
 
 
 def test_fstab_that_contradicts_the_root():
-    with pytest.raises(UnsupportedError, match="fstab mounts partition 1 at `/`, but 2 holds"):
+    with pytest.raises(
+        UnsupportedError, match="fstab mounts partition 1 at `/`, but partition 2 holds"
+    ):
         resolve_mounts(fstab("LABEL=bootfs / ext4 defaults\n"), TABLE, ROOT)
 
 

@@ -43,7 +43,7 @@ TRAPS = [
             "the kernel's architecture is taken for that of the programs":
                 "test_architecture_from_the_elf_header test_programs_and_packages_must_agree",
             "xfs is in no appliance by default, and a volume group's name may be the host's own":
-                "test_fedora_server_is_refused_with_what_can_be_used",
+                "test_a_damaged_volume_group_is_told",
             "a machine id is written, or emptied, where the first boot wants none":
                 "test_the_machine_id_stays_as_the_vendor_left_it test_no_machine_id_is_baked_and_none_is_emptied PI205",
             "a name is written, and the old one stays in /etc/hosts":
@@ -223,7 +223,7 @@ TRAPS = [
             "the command line is in entries, and the next kernel's elsewhere":
                 "test_kernel_tokens_are_in_every_entry_and_in_what_the_next_kernel_gets"
                 " test_no_cmdline_txt_is_made_that_nobody_would_read PI202",
-            "Server is LVM and xfs": "test_fedora_server_is_refused_with_what_can_be_used",
+            "Server is LVM and xfs": "test_a_damaged_volume_group_is_told",
             "all cards of one image have one disk id":
                 "test_cards_get_signatures_of_their_own_though_the_image_has_one_for_all PI305",
             "firewalld lets in ssh alone, and MPI takes any port":

@@ -6,8 +6,10 @@ import pytest
 from fixtures.card import SECTOR, Card, Layout, Node, folder, link, text
 
 from piimage.disk import census, ext4
-from piimage.disk.ext4_labels import fill_in
+from piimage.disk import labels as labelling
+from piimage.disk.table import read_table
 from piimage.errors import ImageError
+from piimage.progress import Quiet
 
 LAYOUT = Layout(2048, 4096, "boot", "root", "0badcafe", fat="12", root_size=4 << 20)
 START = LAYOUT.root_start * SECTOR
@@ -30,6 +32,10 @@ def labels(image):
     return {path: found.attributes.get("security.selinux") for path, found in seen.items()}
 
 
+def fill_in(image, label):
+    return labelling.fill_in(image, read_table(image).partition(2), label, Quiet())
+
+
 def test_what_has_a_label_keeps_it_and_all_else_gets_one(image):
     asked = []
 
@@ -37,7 +43,7 @@ def test_what_has_a_label_keeps_it_and_all_else_gets_one(image):
         asked.append((path, kind))
         return None if path == "/lost+found" else NEW
 
-    count = fill_in(image, START, label)
+    count = fill_in(image, label)
 
     found = labels(image)
     assert found.pop("/own") == OWN
@@ -45,12 +51,12 @@ def test_what_has_a_label_keeps_it_and_all_else_gets_one(image):
     assert set(found.values()) == {NEW}
     assert count == len(found)
     assert {("/a b", "file"), ("/link", "link"), ("/folder", "dir"), ("/", "dir")} <= set(asked)
-    assert fill_in(image, START, label) == 0
+    assert fill_in(image, label) == 0
     ext4.check(image, START)
 
 
 def test_what_is_no_label_never_reaches_the_tool(image):
-    assert fill_in(image, START, lambda _path, _kind: "x\nrm <2>") == 0
+    assert fill_in(image, lambda _path, _kind: "x\nrm <2>") == 0
 
 
 def test_a_tool_that_fails_is_an_error(image, tmp_path, monkeypatch):
@@ -61,4 +67,4 @@ def test_a_tool_that_fails_is_an_error(image, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tools}:/usr/sbin:/usr/bin:/bin")
 
     with pytest.raises(ImageError, match=r"cannot label files of `card\.img`"):
-        fill_in(image, START, lambda _path, _kind: NEW)
+        fill_in(image, lambda _path, _kind: NEW)
