@@ -69,7 +69,10 @@ def root_filesystem() -> dict[str, Any] | None:
     if not found:
         return None
     first = found["filesystems"][0]
-    device = Path("/sys/class/block", Path(first["source"]).name).resolve()
+    device = Path("/sys/class/block", Path(first["source"]).resolve().name).resolve()
+    below = [path.resolve() for path in device.glob("slaves/*")]
+    if len(below) == 1:  # a logical volume, and the partition that it lies on
+        device = below[0]
     start, size = read(f"{device}/start"), read(f"{device}/size")
     disk = read(f"{device.parent}/size")
     if start is None or size is None or disk is None:

@@ -8,6 +8,7 @@ from piimage.components import (
     blinkt,
     boot,
     cloudinit,
+    growth,
     identity,
     localisation,
     mdns,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 #: The recipe, in the order in which its checks are asked on a running node.
 COMPONENTS: tuple[ModuleType, ...] = (
     cloudinit,
+    growth,
     identity,
     localisation,
     users,
@@ -47,6 +49,7 @@ COMPONENTS: tuple[ModuleType, ...] = (
     timesync,
     nfs,
     upgrades,
+    growth,
     boot,
     roster,
     mpi,

@@ -408,6 +408,54 @@ def test_resize_says_why_it_cannot(card, cluster, files, words):
     assert (status, errors) == (1, f"resize: {words}\n")
 
 
+@pytest.fixture
+def volume(card, cluster):
+    """The root in a logical volume on that partition."""
+    cluster.place.joinpath("type").write_text("xfs")
+    (cluster.place / "free").write_text("  6200\n")
+    bodies = {
+        "findmnt": RESIZE["findmnt"].replace("/dev/mmcblk0p2", "/dev/mapper/fedora-root"),
+        "readlink": 'case "$2" in /dev/mapper/*) echo /dev/dm-0 ;; *) exec /usr/bin/readlink "$@" ;; esac',
+        "pvresize": 'echo "pvresize $*" >>"$FAKE/done"',
+        "lvs": 'cat "$FAKE/free"',
+        "lvextend": 'echo "lvextend $*" >>"$FAKE/done"; exit "$(cat "$FAKE/extended")"',
+        "xfs_growfs": 'echo "xfs_growfs $*" >>"$FAKE/done"; echo 31000000000 >"$FAKE/size"',
+    }
+    for name, body in bodies.items():
+        tool = cluster.place / "bin" / name
+        tool.write_text(f"#!/bin/sh\n{body}\n")
+        tool.chmod(0o755)
+    (cluster.place / "extended").write_text("0")
+    mapped = cluster.place / "sys/class/block/dm-0"
+    (mapped / "dm").mkdir(parents=True)
+    (mapped / "dm/uuid").write_text("LVM-abcdef\n")
+    (mapped / "slaves/mmcblk0p2").mkdir(parents=True)
+    return card
+
+
+def test_resize_grows_a_logical_volume_from_the_partition_up(volume, cluster):
+    assert volume() == (0, ["/ on /dev/mapper/fedora-root: 2861 MiB, now 29563 MiB"], "")
+    assert cluster.log("done") == [
+        "/dev/mmcblk0 2",
+        "pvresize /dev/mmcblk0p2",
+        "lvextend -l +100%FREE /dev/mapper/fedora-root",
+        "xfs_growfs /",
+    ]
+
+
+def test_resize_leaves_a_volume_without_room_alone(volume, cluster):
+    (cluster.place / "free").write_text("  0\n")
+
+    assert volume()[0] == 0
+    assert [line.split()[0] for line in cluster.log("done")[1:]] == ["pvresize", "xfs_growfs"]
+
+
+def test_resize_says_that_a_volume_does_not_grow(volume, cluster):
+    (cluster.place / "extended").write_text("5")
+
+    assert volume()[2] == "resize: lvextend /dev/mapper/fedora-root: \n"
+
+
 def test_resize_of_a_root_that_is_no_partition(card, cluster):
     shutil.rmtree(cluster.place / "sys/devices")
 
