@@ -25,7 +25,8 @@ packages=(python3 python3-venv python3-guestfs mmdebstrap arch-test qemu-user-st
 # What the tests hold our output against: the tools that will read it.
 test_packages=(bmap-tools sudo systemd netplan.io selinux-utils guestfs-tools tmux openmpi-bin libopenmpi-dev gcc libc6-dev
 	python3-libgpiod python3-gi gir1.2-nm-1.0 shellcheck rpm python3-dnf createrepo-c
-	ansible-core clustershell pssh librsvg2-bin mandoc nbdkit nbdkit-plugin-python libnbd-bin fuse3)
+	ansible-core clustershell pssh librsvg2-bin mandoc nbdkit nbdkit-plugin-python libnbd-bin fuse3
+	xfsprogs libguestfs-xfs lvm2)
 [ "${1:-}" != tests ] || packages+=("${test_packages[@]}")
 # The appliance boots a kernel of this machine; containers and some virtual machines have none.
 compgen -G '/boot/vmlinuz-*' >/dev/null || packages+=("linux-image-cloud-$(dpkg --print-architecture)")

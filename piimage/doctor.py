@@ -38,7 +38,7 @@ TOOLS = {
 #: By whether we are root: only root may write to disks, and sees who else uses them.
 _FLASH = {True: "as root, as it must be", False: "with `sudo`, onto files without"}
 #: Asked for by name where a way of doing it needs them.
-EXTRA = ("depmod", "fuse2fs", "newuidmap", "qemu-aarch64-static")
+EXTRA = ("depmod", "fuse2fs", "newuidmap", "qemu-aarch64-static", "xfs_repair")
 #: Less than this is soon full: a base, its variants and images of some nodes.
 ENOUGH = 6 << 30
 _GUESTFS = "python3-guestfs"

@@ -61,6 +61,7 @@ PACKAGES = {
     "umount": "mount",
     "unshare": "util-linux",
     "visudo": "sudo",
+    "xfs_repair": "xfsprogs",
     "xz": "xz-utils",
     "zstd": "zstd",
 }

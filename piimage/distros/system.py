@@ -72,9 +72,9 @@ def _seen(facts: Facts) -> str:
     os = facts.os
     like = f" and `ID_LIKE={' '.join(os.id_like)}`" if os.id_like else ""
     partitions = ", ".join(
-        f"{p.number} {p.filesystem.type if p.filesystem else f'type {p.type}'}"
+        f"{p.volume or p.number} {p.filesystem.type if p.filesystem else f'type {p.type}'}"
         + (f" {shown(p.filesystem.label)}" if p.filesystem and p.filesystem.label else "")
-        for p in facts.table.partitions
+        for p in facts.table.holders
     )
     return (
         f"saw: os-release has {shown(f'ID={os.id}')}{like}, {shown(os.pretty or 'no name')}; "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from piimage.bases.layout import partition_of
 from piimage.bases.units import ADMIN, VENDOR
+from piimage.components.growth import UNIT
 from piimage.components.identity import MACHINE_ID
 from piimage.components.timesync import CLOCK_EPOCH
 from piimage.distros import boot_loader
@@ -19,6 +20,7 @@ from piimage.verify.catalog import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from piimage.facts import Partition
     from piimage.verify.view import View
 
 _GROWS = "rpi-resize.service"
@@ -67,6 +69,7 @@ def _command_line(view: View, path: str) -> Iterator[Finding]:
     partition = partition_of(roots[-1], view.table)
     if partition is None or partition.number != view.place.root:
         yield Finding("PI202", path, f"`root={roots[-1]}` is not the root file system of this card")
+    yield from _activated(path, tokens, partition)
     for token in tokens:
         name = token.removeprefix("init=")
         if name != token and not view.resolves(name):
@@ -125,8 +128,16 @@ def machine_id(view: View) -> Iterator[Finding]:
             yield Finding("PI205", path, "it holds an id, which all nodes would share")
 
 
+def _activated(path: str, tokens: list[str], root: Partition | None) -> Iterator[Finding]:
+    """Dracut activates the volumes that are named, and all only where none is (dracut.cmdline(7))."""
+    volumes = [t.removeprefix("rd.lvm.lv=") for t in tokens if t.startswith("rd.lvm.lv=")]
+    if root is not None and root.volume and volumes and root.volume not in volumes:
+        words = f"no `rd.lvm.lv=` activates `{root.volume}`, in which the root file system is"
+        yield Finding("PI202", path, words)
+
+
 def growth(view: View) -> Iterator[Finding]:
-    """PI206: nothing lies behind the root; Raspberry Pi OS has all that it grows by, and Debian's images growpart."""
+    """PI206: nothing lies behind the root, and what grows it is there, where that is not cloud-init alone."""
     if _IMAGE_ID in view.root and not view.resolves(_GROWPART):
         words = "it is not there, and an initramfs that is made anew does not grow the root"
         yield Finding("PI206", _GROWPART, words)
@@ -137,6 +148,13 @@ def growth(view: View) -> Iterator[Finding]:
         if start > end:
             words = f"partition {number} lies behind the root file system, which cannot grow"
             yield Finding("PI206", "", words)
+    if (
+        root is not None
+        and root.volume
+        and f"{ADMIN}/multi-user.target.wants/{UNIT}" not in view.root
+    ):
+        words = f"it is not enabled, and nothing else grows the volume `{root.volume}`"
+        yield Finding("PI206", f"{ADMIN}/{UNIT}", words)
     if f"{VENDOR}/{_GROWS}" not in view.root:
         return
     unit = any(p.endswith(f".wants/{_GROWS}") for p in view.root if p.startswith(f"{ADMIN}/"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from piimage.bases.guest_text import FstabLine
     from piimage.verify.view import View
 
-_NAMED = ("label", "uuid", "partuuid", "/dev/disk/by-", "/dev/mmcblk", "/dev/sd")
+_NAMED = ("label", "uuid", "partuuid", "/dev/disk/by-", "/dev/mapper/", "/dev/mmcblk", "/dev/sd")
 _NFS = ("nfs", "nfs4")
 _COUNT = re.compile(r"[0-9]")
 #: Where else a partition may be named by the disk's id.
