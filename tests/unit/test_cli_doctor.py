@@ -17,7 +17,7 @@ from piimage.run import PACKAGES
 
 ALL = {
     *(tool for tools in doctor.TOOLS.values() for tool in tools), *choice._VM_TOOLS,
-    "qemu-aarch64-static", "newuidmap", "fuse2fs",
+    "qemu-aarch64-static", "newuidmap", "fuse2fs", "xfs_repair",
 }  # fmt: skip
 
 
