@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from piimage.disk import ext4
+from piimage.disk import ext4, xfs
 from piimage.disk.ext4 import Ext4
 from piimage.disk.tree import DEFAULT_LIMIT
 from piimage.disk.window import window
+from piimage.disk.xfs import Xfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from piimage.facts import FileFact, Partition
 
 #: As `Filesystem.type` has them.
+_XFS = b"XFSB"
 EXT = ("ext2", "ext3", "ext4")
-KINDS = EXT
+KINDS = (*EXT, "xfs")
 
 
 def readable(partition: Partition) -> bool:
@@ -31,7 +33,7 @@ def readable(partition: Partition) -> bool:
 
 def tree(source: Window) -> FileTree:
     """The file system that begins where `source` begins; raises `ImageError` for any other."""
-    return Ext4(source)
+    return Xfs(source) if source.size > 4 and source.read(0, 4) == _XFS else Ext4(source)
 
 
 @contextmanager
@@ -61,4 +63,7 @@ def read_files(
 
 def check(image: Path, partition: Partition) -> None:
     """Let the file system's own tool judge it; raises `ImageError` with its words unless it is clean."""
-    ext4.check(image, partition.start)
+    if partition.filesystem is not None and partition.filesystem.type == "xfs":
+        xfs.check(image, partition.start, partition.size)
+    else:
+        ext4.check(image, partition.start)

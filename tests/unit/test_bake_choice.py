@@ -175,3 +175,12 @@ def test_other_architectures_are_refused(machine, wanted):
 def test_another_word_is_refused(machine):
     with pytest.raises(PiimageError, match="`docker` is not an engine; one of auto, chroot, vm"):
         choose("docker")
+
+
+def test_what_fuse_does_not_mount_is_baked_in_a_machine_with_a_kernel(machine):
+    chosen = choose(trusted=False, kind="xfs")
+
+    assert chosen.name == "vm"
+    assert "mounts the image's xfs" in chosen.reason
+    with pytest.raises(MissingToolError, match="mounts the image's xfs"):
+        choose("chroot", trusted=False, kind="xfs")

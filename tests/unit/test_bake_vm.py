@@ -41,6 +41,7 @@ MODULES = {
         "virtio_blk",
         "crc32c_generic",
         "ext4",
+        "xfs",
         "vfat",
         "nls_cp437",
         "nls_ascii",
@@ -199,6 +200,28 @@ def test_init_finds_script_and_configuration(played):
     assert {"LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "HOME=/root"} <= set(shown[3:])
     assert [word for word in shown if word.startswith("PATH=")]
     assert any("vfat" in name for name in found)
+
+
+def test_a_logical_volume_is_a_drive_of_its_own(played):
+    """The guest's kernel need not know of LVM; two drives of one file would keep each other out."""
+    xfs = Filesystem(type="xfs")
+    root = Partition(
+        number=1001,
+        start=2 << 20,
+        size=3 << 20,
+        type="linear",
+        filesystem=xfs,
+        volume="fedora/root",
+    )
+    with pytest.raises(ImageError):  # there is none in this image
+        played.run(WELL, root=root)
+
+    (drive,) = (word for word in played.argv if word.startswith("driver=raw,node-name=root"))
+    assert {f"offset={2 << 20}", f"size={3 << 20}", "file.locking=off"} <= set(drive.split(","))
+    assert any(word.startswith("virtio-blk-pci,drive=root,") for word in played.argv)
+    config = played.initramfs["config"].decode().splitlines()
+    assert {"ROOT=vdc", "TYPE=xfs", "OPTIONS=noatime"} <= set(config)
+    assert any("xfs" in name for name in played.initramfs)
 
 
 def test_both_file_systems_are_looked_at_afterwards(played):
