@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 PSK = "fedcba9876543210" * 4
 
 
+def run(home: Path, *words: str) -> str:
+    """What a command says on its standard output, given in `home` with the cache there; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "piimage", *words],
+        cwd=home,
+        env={**os.environ, "PIIMAGE_CACHE": str(home / "cache"), "LAB_PSK": PSK},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def build(home: Path, card: Card, cluster: str) -> Path:
     """The image, imported as base `vendor` for the `cluster` of this text, and node 0 built over it, all in `home`.
 
@@ -23,15 +38,6 @@ def build(home: Path, card: Card, cluster: str) -> Path:
     """
     image = card.write(home / "vendor.img")
     (home / "cluster.yaml").write_text(cluster)
-    for argv in (("base", "import", str(image), "--name", "vendor"), ("build", "--node", "0")):
-        done = subprocess.run(
-            [sys.executable, "-m", "piimage", *argv],
-            cwd=home,
-            env={**os.environ, "PIIMAGE_CACHE": str(home / "cache"), "LAB_PSK": PSK},
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    run(home, "base", "import", str(image), "--name", "vendor")
+    run(home, "build", "--node", "0")
     return image

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import over_vendor
 import pytest
@@ -99,15 +96,7 @@ def test_every_file_that_was_written_has_the_label_of_libselinux(home, ask, tmp_
     """Held against matchpathcon: all that the fixture, whose files have no labels, did not have."""
     for suffix, text in (("", fedora.CONTEXTS), (".homedirs", fedora.HOMES)):
         (tmp_path / f"file_contexts{suffix}").write_text(text)
-    planned = subprocess.run(
-        [sys.executable, "-m", "piimage", "plan", "--node", "0"],
-        cwd=home,
-        env={**os.environ, "PIIMAGE_CACHE": str(home / "cache"), "LAB_PSK": PSK},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
+    planned = over_vendor.run(home, "plan", "--node", "0")
     found = re.findall(r"^    [+~] (/\S+)(?:  \((directory|link)?)?", planned, re.MULTILINE)
     kinds = {path: {"directory": "dir", "link": "link"}.get(kind, "file") for path, kind in found}
     written = {path: kind for path, kind in kinds.items() if not path.startswith("/boot/")}
