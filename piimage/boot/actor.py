@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.boot import card, first_start, machine, place, stage, steps, wiring
+from piimage.boot import card, machine, place, stage, steps, wiring
 from piimage.boot.machine import Machine
 from piimage.boot.testbed import Start
 from piimage.components.contribution import Check
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from piimage.boot.card import Card
     from piimage.boot.guest import Access
-    from piimage.boot.memory import Share
+    from piimage.boot.machine import Parts
     from piimage.boot.qemu import Vm
     from piimage.boot.report import Rehearsal
     from piimage.boot.stage import Stage
@@ -44,23 +44,14 @@ class Actor:
         """The node's name."""
         return self.stage.node.name
 
-    def start(self, accel: Accel, memory: Share) -> Start:
-        """How it is started; makes the overlay, and plays a first start that ends with a restart, without a wire.
+    def parts(self) -> Parts:
+        """What it is started from; makes the overlay."""
+        return steps.parts(self.card, Machine.VIRT, self.record, self.scratch)
 
-        Raises `RehearsalError` when such a start goes wrong.
-        """
-        parts = steps.parts(self.card, Machine.VIRT, self.record, self.scratch)
-        if first_start.needed(self.card.cmdline):
-            self.record.cmdline = first_start.play(
-                machine.argv(Machine.VIRT, parts, accel, memory, None),
-                parts.disk,
-                self.record,
-                nudge=None,
-                limit=self.stage.options.timeout,
-                progress=self.stage.progress,
-            )
-            parts = replace(parts, cmdline=self.record.cmdline)
-        words = machine.argv(Machine.VIRT, parts, accel, memory, self.wire)
+    def start(self, parts: Parts, accel: Accel, *, wired: bool = True) -> Start:
+        """How it is started from such parts; not `wired`, it has no NIC."""
+        memory, wire = self.stage.options.memory, self.wire if wired else None
+        words = machine.argv(Machine.VIRT, parts, accel, memory, wire)
         console = self.record.console
         return Start(words, console, console.with_name(place.MESSAGES))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage.boot import cluster_report as reports
-from piimage.boot import outage, page, place, smoke, steps
+from piimage.boot import first_start, outage, page, place, smoke, steps
 from piimage.boot.actor import company
 from piimage.boot.checks import Finding
 from piimage.boot.cluster_report import ClusterRehearsal
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piimage.boot.actor import Actor
+    from piimage.boot.machine import Parts
     from piimage.boot.stage import Stage
     from piimage.boot.testbed import Outcome, Testbed
     from piimage.cluster import Share
@@ -143,14 +144,19 @@ class _Play:
         self._report.timings["all"] = round(time.monotonic() - began, 1)
 
     def _boot(self) -> None:
-        scenario, memory = self._scenario, self._options.memory
-        starts = {}
+        scenario, parts = self._scenario, {}
         with self._progress.step(f"preparing {len(scenario.order)} nodes") as task:
             for name in scenario.order:
                 task.note(name)
-                starts[name] = self._actors[name].start(self._accel, memory)
+                parts[name] = self._actors[name].parts()
         tokens = dict.fromkeys(t for a in self._actors.values() for t in a.record.additions)
         self._progress.say(f"added to the command lines for the rehearsal: {' '.join(tokens)}")
+        self._first_starts(parts)
+        starts = {
+            name: self._actors[name].start(its, self._accel)
+            for name, its in parts.items()
+            if self._actors[name].record.error is None
+        }
         how = "one after another" if scenario.one_by_one else "at once"
         began = time.monotonic()
         with self._progress.board(f"booting {len(starts)} nodes {how}", list(starts)) as board:
@@ -167,6 +173,27 @@ class _Play:
                 record.error = outcome.message
             else:
                 steps.came_up(record, outcome)
+
+    def _first_starts(self, parts: dict[str, Parts]) -> None:
+        """Play those that end with a restart, without a wire: `parts` are then those of the next start."""
+        again = [name for name, its in parts.items() if first_start.needed(its.cmdline)]
+        if not again:
+            return
+        starts = {n: self._actors[n].start(parts[n], self._accel, wired=False) for n in again}
+        began = time.monotonic()
+        title = f"first starts, which end by themselves, of {len(again)} nodes"
+        with self._progress.board(title, again) as board:
+            outcomes = self._bed.first_starts(starts, limit=self._options.timeout, board=board)
+        for name, outcome in outcomes.items():
+            record = self._actors[name].record
+            if isinstance(outcome, RehearsalError):
+                record.error = outcome.message
+                continue
+            try:
+                parts[name] = first_start.left(parts[name], record, outcome)
+            except RehearsalError as error:
+                record.error = error.message
+        self._report.timings["first_starts"] = round(time.monotonic() - began, 1)
 
     def _ask(self) -> None:
         ready = self._ready

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from piimage.progress import Progress
 
-#: Each answer keeps a processor of an emulating host busy.
-_AT_ONCE = max(2, os.cpu_count() or 1)
+#: Each answer, as each start, keeps a processor of an emulating host busy.
+AT_ONCE = max(2, os.cpu_count() or 1)
 
 
 def each(
@@ -30,7 +30,7 @@ def each(
     `interrupted` is called before an interrupt or an unforeseen error goes on: it must make every job end soon.
     """
     errors: dict[str, RehearsalError] = {}
-    with progress.board(title, names) as board, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with progress.board(title, names) as board, ThreadPoolExecutor(AT_ONCE) as pool:
 
         def do(name: str) -> str:
             board.note(name, "under way")

@@ -82,18 +82,29 @@ class Vm:
 
         Raises `RehearsalError` when it did not within `limit` seconds, or the console says that it never will.
         """
-        while self.running:
-            if self.console.read():
+        while (end := self.look_end(limit=limit)) is None:
+            if self._fresh:
                 task.note(self.console.newest()[:100])
-            trouble = self.console.trouble()
-            if trouble is not None:
-                raise self.failure(trouble)
-            if self.seconds > limit:
-                raise self.failure(f"the node did not end by itself within {limit:.0f} s")
             self._pause()
-        if self._child.returncode:
-            self.check_alive("before the node restarted")
-        return self.seconds
+        return end
+
+    def look_end(self, *, limit: float) -> float | None:
+        """One look: when the node switched off or restarted by itself, or None while it has not.
+
+        Raises what `await_end` raises.
+        """
+        running = self.running
+        self._fresh = self.console.read()
+        if not running:
+            if self._child.returncode:
+                self.check_alive("before the node restarted")
+            return self.seconds
+        trouble = self.console.trouble()
+        if trouble is not None:
+            raise self.failure(trouble)
+        if self.seconds > limit:
+            raise self.failure(f"the node did not end by itself within {limit:.0f} s")
+        return None
 
     def look(self, name: str, *, limit: float) -> float | None:
         """One look at the console: when the login prompt of `name` came, or None while it has not.

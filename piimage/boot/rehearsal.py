@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from piimage.boot import access_point, card, first_start, machine, place, qemu, stage, steps, wiring
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from piimage.boot.card import Card
     from piimage.boot.guest import Access
+    from piimage.boot.machine import Parts
     from piimage.boot.qemu import Vm
     from piimage.boot.report import Rehearsal
     from piimage.boot.stage import Stage
@@ -60,6 +60,7 @@ def _perform(  # noqa: PLR0917 -- each is of a type of its own
     stage_: Stage, found: Card, accel: Accel, record: Rehearsal, scratch: Path, hold: Hold | None
 ) -> None:
     """Boot, ask, switch off; a `raspi3b` that falls silent is started once more, and the report says so."""
+    cmdline = record.cmdline
     try:
         _once(stage_, found, accel, record, scratch, hold)
     except SilentError as error:
@@ -67,6 +68,7 @@ def _perform(  # noqa: PLR0917 -- each is of a type of its own
             raise
         record.silent = error.message.partition("\n")[0]
         record.console.replace(record.console.with_name("console-silent.log"))
+        record.cmdline = cmdline  # on a fresh overlay no first start has left another
         stage_.progress.warn(f"{record.silent}; QEMU's `raspi3b` does that now and then: once more")
         _once(stage_, found, accel, record, scratch, hold)
 
@@ -80,16 +82,16 @@ def _once(  # noqa: PLR0917 -- each is of a type of its own
     net = wiring.wire(stage_.cluster, stage_.node, *place.free_ports(1)) if virt else None
     parts = steps.parts(found, options.machine, record, scratch)
     more = [] if stage_.radio is None else access_point.arguments(stage_.radio, scratch)
-    argv = machine.argv(options.machine, parts, accel, options.memory, net) + more
     nudge = None if virt else machine.NUDGE
-    if first_start.needed(found.cmdline):
-        record.cmdline = first_start.play(
-            argv, parts.disk, record, nudge=nudge, limit=options.timeout, progress=progress
-        )
-        parts = replace(parts, cmdline=record.cmdline)
-        argv = machine.argv(options.machine, parts, accel, options.memory, net) + more
+
+    def argv(parts: Parts) -> list[str]:
+        return machine.argv(options.machine, parts, accel, options.memory, net) + more
+
+    parts = first_start.settled(
+        parts, argv, record, nudge=nudge, limit=options.timeout, progress=progress
+    )
     messages = record.console.with_name(place.MESSAGES)
-    with qemu.start(argv, record.console, messages, nudge=nudge) as vm:
+    with qemu.start(argv(parts), record.console, messages, nudge=nudge) as vm:
         if options.unplugged:
             vm.plug(wiring.WIRE, into=False)
         with progress.step(f"booting {name} on `{options.machine}`") as task:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from piimage.boot import qemu
+from piimage.boot.parallel import AT_ONCE
 from piimage.errors import RehearsalError
 
 if TYPE_CHECKING:
@@ -53,24 +54,27 @@ class Testbed:
         The answer has seconds from a node's own start, or why it did not come within `limit`: then it is
         off. Raises `RehearsalError` when the network fails.
         """
-        waiting = list(starts)
-        outcomes: dict[str, Outcome] = {}
-        for name in waiting:
-            board.note(name, "not started yet")
-
-        def started() -> Iterable[str]:
-            while waiting and not (one_by_one and len(self.vms) > len(outcomes)):
-                self._start(waiting[0], starts[waiting[0]])
-                waiting.pop(0)
-            return self.vms
 
         def look(name: str) -> float | None:
-            vm = self.vms[name]
-            at = vm.look(name, limit=limit)
-            board.note(name, f"{vm.seconds:.0f} s: {vm.console.newest()[:100]}")
-            return at
+            return self.vms[name].look(name, limit=limit)
 
-        self._watch(len(starts), started, look, outcomes, board, "login after {:.0f} s")
+        at_once = 1 if one_by_one else len(starts)
+        return self._start_all(starts, at_once, look, board, "login after {:.0f} s")
+
+    def first_starts(
+        self, starts: Mapping[str, Start], *, limit: float, board: Board
+    ) -> dict[str, Outcome]:
+        """Start nodes that are to restart by themselves, as many at once as `AT_ONCE`; then none is here any more.
+
+        The answer has seconds from a node's own start to its end, or why that did not come within `limit`.
+        Raises `RehearsalError` when the network fails.
+        """
+
+        def look(name: str) -> float | None:
+            return self.vms[name].look_end(limit=limit)
+
+        outcomes = self._start_all(starts, AT_ONCE, look, board, "restarted after {:.0f} s")
+        self.vms.clear()
         return outcomes
 
     def power_off(self, names: Sequence[str], *, limit: float, board: Board) -> dict[str, Outcome]:
@@ -104,6 +108,35 @@ class Testbed:
         self._fabric.cut()
         for vm in self.vms.values():
             vm.kill()
+
+    def _start_all(
+        self,
+        starts: Mapping[str, Start],
+        at_once: int,
+        look: Callable[[str], float | None],
+        board: Board,
+        words: str,
+    ) -> dict[str, Outcome]:
+        """Start in order, no more than `at_once` without an outcome at a time, until each has one."""
+        waiting = list(starts)
+        outcomes: dict[str, Outcome] = {}
+        for name in waiting:
+            board.note(name, "not started yet")
+
+        def started() -> Iterable[str]:
+            while waiting and len(self.vms) - len(outcomes) < at_once:
+                self._start(waiting[0], starts[waiting[0]])
+                waiting.pop(0)
+            return self.vms
+
+        def shown(name: str) -> float | None:
+            vm = self.vms[name]
+            at = look(name)
+            board.note(name, f"{vm.seconds:.0f} s: {vm.console.newest()[:100]}")
+            return at
+
+        self._watch(len(starts), started, shown, outcomes, board, words)
+        return outcomes
 
     def _start(self, name: str, how: Start) -> None:
         started = qemu.start(how.argv, how.console, how.messages)

@@ -25,6 +25,7 @@ RECORDED = (HERE / "boot_node3.json").read_text()
 CLUSTER = load(HERE.parents[1] / "cluster.yaml", env={}).cluster
 
 #: `$play/NODE.does` holds what a node does besides: panic, hang, stubborn (deaf to its button), leave (once asked).
+#: With a script in init's place it ends by itself, once a second node has begun.
 QEMU = r"""#!/bin/sh
 play=%(play)s
 case "$*" in
@@ -45,6 +46,13 @@ case $does in
 panic) echo 'Kernel panic - not syncing: no root' >>$console; exec sleep 60 ;;
 hang) exec sleep 60 ;;
 esac
+case "$*" in
+*init=*)
+	echo "begin $name" >>$play/turns
+	while [ "$(grep -c begin $play/turns)" -lt 2 ]; do sleep 0.02; done
+	echo "end $name" >>$play/turns
+	exit 0 ;;
+esac
 echo "$name login: " >>$console
 : >$play/$name.up
 [ "$does" = leave ] && { while [ ! -e $play/$name.commands ]; do sleep 0.02; done; exit 0; }
@@ -54,6 +62,11 @@ while read -r line; do
 	*powerdown*) [ "$does" = stubborn ] || { echo $name >>$play/off; exit 0; } ;;
 	esac
 done
+"""
+#: Gives the card as its first start leaves it.
+QEMU_IMG = """\
+#!/bin/sh
+[ "$1" != convert ] || { for last; do :; done; cp %(play)s/after.img "$last"; }
 """
 SSH = r"""#!/bin/sh
 play=%(play)s name=$4 command=$5
@@ -105,9 +118,9 @@ class Company:
     def _tools(self, monkeypatch):
         tools = self.place / "bin"
         tools.mkdir()
-        programs = {"qemu-system-aarch64": QEMU, "ssh": SSH, "qemu-img": "#!/bin/sh\nexit 0\n"}
+        programs = {"qemu-system-aarch64": QEMU, "ssh": SSH, "qemu-img": QEMU_IMG}
         for name, text in programs.items():
-            (tools / name).write_text(text % {"play": self.play} if "%(play)" in text else text)
+            (tools / name).write_text(text % {"play": self.play})
             (tools / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
         monkeypatch.setattr(qemu, "PAUSE", 0.02)
@@ -132,6 +145,13 @@ class Company:
 
     def does(self, name, what):
         (self.play / f"{name}.does").write_text(what)
+
+    def restarts(self, script):
+        """All cards have the script in init's place, which takes itself out of the command line."""
+        after = self.play / "after.img"
+        after.write_bytes(self.disk.image.read_bytes())
+        fat.write_files(after, BOOT_START, {"cmdline.txt": b"root=b\n"})
+        fat.write_files(self.disk.image, BOOT_START, {"cmdline.txt": f"root=a {script}\n".encode()})
 
     def smoke(self, report, status=None):
         (self.play / "smoke.json").write_text(json.dumps(report))
