@@ -106,18 +106,23 @@ def _variant(before: Mapping[str, Record], there: list[Record], variant: Record)
 
 
 def _reasons(old: Record, new: Record) -> Iterator[str]:
+    yield from made_of(old, new)
+    if (old["packages"] is None or new["packages"] is None) and not new["exact"]:
+        yield "its packages are not settled yet"
+    if new["exact"]:
+        yield from _files(old["files"], new["files"])
+
+
+def made_of(old: Record, new: Record) -> Iterator[str]:
+    """How the bases and packages of two variants differ: `base`, `packages` and `wanted` of their records."""
     if old["base"]["name"] != new["base"]["name"]:
         yield f"base `{new['base']['name']}` instead of `{old['base']['name']}`"
     elif old["base"]["id"] != new["base"]["id"]:
         yield f"base `{new['base']['name']}` was made or imported anew"
     if new["packages"] is None or old["packages"] is None:
         yield from _names("package wanted: ", old["wanted"], new["wanted"])
-        if not new["exact"]:
-            yield "its packages are not settled yet"
     else:
         yield from _names("package ", old["packages"], new["packages"])
-    if new["exact"]:
-        yield from _files(old["files"], new["files"])
 
 
 def _names(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def keep(
     `planned` gives the record of what was planned of them.
     """
     path = directory / NAME
-    there = _read(path) or {}
+    there = of_build(directory) or {}
     known = {node["name"]: node for node in there.get("nodes", ())}
     if there.get("cluster") != cluster.name:
         known = {}
@@ -50,6 +50,11 @@ def keep(
         "nodes": [known[node.name] for node in cluster.nodes if node.name in known],
     }
     write_bytes(path, json.dumps(whole, indent=1).encode() + b"\n", mode=0o644)
+
+
+def of_build(directory: Path) -> Record | None:
+    """The record that a build keeps in its directory; None where there is none of this version."""
+    return _read(directory / NAME)
 
 
 def read(path: Path) -> Record:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from piimage import imprint, variant
 from piimage.disk.census import Census
 from piimage.errors import ImageError
+from piimage.preview import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from piimage.bases.cache import Cache
     from piimage.imprint import Imprint
     from piimage.plan.plan import StampPlan, VariantPlan
+    from piimage.preview.record import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,12 @@ class Builds:
         """The manifest's nodes by name."""
         found: Mapping[str, Mapping[str, Any]] = self.manifest.get("nodes", {})
         return found
+
+    def made(self, identity: str) -> Record | None:
+        """What the build kept of how it planned a variant: its base and packages among others."""
+        there = kept.of_build(self.directory) if self.directory is not None else None
+        variants: Iterable[Record] = (there or {}).get("variants", ())
+        return next((variant for variant in variants if variant["id"] == identity), None)
 
     def census(self, identity: str) -> Census | None:
         """The census of a variant, from the build or from the cache."""

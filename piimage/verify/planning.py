@@ -9,6 +9,7 @@ from piimage.bake.session import Packages
 from piimage.bases import looked_up
 from piimage.errors import ConfigError, PiimageError
 from piimage.plan.plan import plan_stamp, plan_variant
+from piimage.preview import against
 from piimage.progress import Quiet
 from piimage.variant import variant_id
 from piimage.verify.known import Planned
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node, Role
     from piimage.components.contribution import Secrets
     from piimage.plan.plan import VariantPlan
+    from piimage.preview.record import Record
 
 
 @dataclass(slots=True)
@@ -44,6 +46,21 @@ class Planning:
         if isinstance(found, str):
             return None, found
         return self._planned(node, *found), ""
+
+    def changed(self, name: str, made: Record) -> tuple[str, ...]:
+        """What a build would take for a node now and did not when it planned a variant as `made` says.
+
+        Known before packages are settled or in the cache, and so where `node` has no plan.
+        """
+        try:
+            role = self.cluster.node(name).role
+            base, chain = self._packages.known(role)
+        except (KeyError, PiimageError):
+            return ()
+        packages = None if chain is None else {p.name: p.version for x in chain for p in x.packages}
+        wanted = dict(self._packages.wanted(role))
+        now = {"base": {"name": base.name, "id": base.id}, "wanted": wanted, "packages": packages}
+        return tuple(against.made_of(made, now))
 
     def _role(self, role: Role) -> tuple[Base, VariantPlan] | str:
         if role not in self._roles:

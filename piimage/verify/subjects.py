@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from piimage.verify.planning import Planning
 
 _STAMPS = "stamps"
+#: Changes of a variant that are told; `piimage plan --against` tells all.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,8 @@ class Subjects:
             words = f"its build is {build or 'not known'}, cluster.yaml would make {planned.stamp.build} now"
             found = (Finding("PI006", "", words),)
             planned = replace(planned, stamp=None)
+        elif planned is None:
+            found = self._changed(name, variant)
         known = Known(
             node=name,
             cluster=str(cluster),
@@ -206,6 +210,18 @@ class Subjects:
             packages=self.builds.packages(variant),
         )
         return _noted(known, reason), found
+
+    def _changed(self, name: str, variant: str) -> tuple[Finding, ...]:
+        """Whether cluster.yaml wants another variant, where its plan is not to be had yet."""
+        made = self.builds.made(variant)
+        if self.planning is None or made is None:
+            return ()
+        changed = self.planning.changed(name, made)
+        if not changed:
+            return ()
+        more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        words = f"cluster.yaml would make another now: {', '.join(changed[:_SHOWN])}{more}"
+        return (Finding("PI006", "", words),)
 
 
 def _noted(known: Known, reason: str = "") -> Known:

@@ -28,7 +28,8 @@ SUPER = ROOT_START + 1024
 class Mutation:
     """`act` breaks the image; every one of `rules` must be broken, one of them at `path`.
 
-    Without `alone`, only who knows the build can tell. `says` is part of what is said.
+    Without `alone`, only who knows the build can tell. `says` is part of what is said. `cluster` is what cluster.yaml
+    has had replaced since the build, by what.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Mutation:
     path: str = ""
     alone: bool = True
     says: str = ""
+    cluster: tuple[str, str] | None = None
 
 
 def debugfs(image: Path, *commands: str) -> None:
@@ -60,6 +62,10 @@ def put(image: Path, path: str, data: bytes) -> None:
 def do(*commands: str) -> Callable[[Path], None]:
     """Commands of debugfs."""
     return lambda image: debugfs(image, *commands)
+
+
+def nothing(_image: Path) -> None:
+    """The card stays as it was built."""
 
 
 def text(path: str, data: str, mode: int | None = None) -> Callable[[Path], None]:
@@ -329,6 +335,11 @@ MUTATIONS = [
              "/boot/firmware/note.txt"),
     Mutation("userconf", fat_put("userconf.txt", b"eve:$6$abcdefgh$" + b"K" * 40), "PI104 PI214 PI219",
              "/boot/firmware/userconf.txt"),
+    # cluster.yaml is another by now
+    Mutation("another-timezone", nothing, "PI006", cluster=("Europe/Rome", "Etc/UTC"), says="its variant is another"),
+    Mutation("one-node-less", nothing, "PI006", cluster=("count: 5", "count: 4"), says="cluster.yaml would make"),
+    Mutation("one-package-more", nothing, "PI006", cluster=("base: phony", "base: phony\npackages: [htop]"),
+             says="package wanted: + htop"),
     # the disk
     Mutation("disk-id", at(0x1B8, b"\1\2\3\4"), "PI001"),
     Mutation("boot-flag", at(0x1BE, b"\x80"), "PI001"),
