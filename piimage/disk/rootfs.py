@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from piimage.disk.window import Image, Window
     from piimage.facts import FileFact, Partition
 
-#: As `Filesystem.type` has them.
 _XFS = b"XFSB"
+#: As `Filesystem.type` has them.
 EXT = ("ext2", "ext3", "ext4")
 KINDS = (*EXT, "xfs")
 
@@ -33,7 +33,11 @@ def readable(partition: Partition) -> bool:
 
 def tree(source: Window) -> FileTree:
     """The file system that begins where `source` begins; raises `ImageError` for any other."""
-    return Xfs(source) if source.size > 4 and source.read(0, 4) == _XFS else Ext4(source)
+    return (
+        Xfs(source)
+        if source.size > len(_XFS) and source.read(0, len(_XFS)) == _XFS
+        else Ext4(source)
+    )
 
 
 @contextmanager

@@ -212,9 +212,9 @@ def test_another_file_system_is_named(tmp_path):
         file.seek(ROOT_START)
         file.write(bytes(4096))
         file.seek(ROOT_START)
-        file.write(b"XFSB".ljust(108, b"\0") + b"fedora")
+        file.write(bytes(4086) + b"SWAPSPACE2")
 
-    with pytest.raises(UnsupportedError, match="saw: 1 vfat `bootfs`, 2 xfs `fedora`"):
+    with pytest.raises(UnsupportedError, match="saw: 1 vfat `bootfs`, 2 swap"):
         read_facts(image, image_id=ID)
 
 
