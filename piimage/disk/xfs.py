@@ -162,7 +162,8 @@ def check(image: Path, offset: int, size: int) -> None:
         result = run(["xfs_repair", "-n", "-f", str(copy)], check=False)
     if result.returncode != 0:
         first = f"the xfs file system at byte {offset} of `{image.name}` is not clean"
-        said = [x.strip() for x in result.text.splitlines() if not _CHATTER.match(x)][:4]
+        lines = result.stderr.decode(errors="replace").splitlines()
+        said = [x.strip() for x in lines if not _CHATTER.match(x)][:4]
         raise ImageError("\n    ".join([first, *(said or failure(result).message.splitlines())]))
 
 
