@@ -41,6 +41,7 @@ VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
     "fedora-43": lambda base, scratch: fedora_boots.minimal(
         fedora.NEW, base, selinux_policy.files(base.facts.os.codename, scratch)
     ),
+    "fedora-server-43": lambda _base, _scratch: fedora_boots.server(43),
     "debian-raspi-13": lambda base, _scratch: debian_raspi_boots.image(RASPI, base),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -41,3 +42,11 @@ def build(home: Path, card: Card, cluster: str) -> Path:
     run(home, "base", "import", str(image), "--name", "vendor")
     run(home, "build", "--node", "0")
     return image
+
+
+def planned(home: Path) -> dict[str, str]:
+    """What is made or changed on node 0 outside /boot: each path with its kind as matchpathcon has it."""
+    said = run(home, "plan", "--node", "0")
+    found = re.findall(r"^    [+~] (/\S+)(?:  \((directory|link)?)?", said, re.MULTILINE)
+    kinds = {path: {"directory": "dir", "link": "link"}.get(kind, "file") for path, kind in found}
+    return {path: kind for path, kind in kinds.items() if not path.startswith("/boot/")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import phony_facts as phony
 import pytest
-from fixtures import fedora
+from fixtures import fedora, fedora_server
 from fixtures.card import Node, folder, text
 
 from piimage import stamping
@@ -30,7 +31,12 @@ from piimage.plan import plan, recipe
 from piimage.verify.examine import examine
 from piimage.verify.known import Known
 
-RELEASES = [pytest.param(r, id=f"fedora-{r.number}") for r in (fedora.OLD, fedora.NEW)]
+SERVER = fedora_server.release(43)
+RELEASES = [
+    pytest.param(fedora.OLD, id="fedora-42"),
+    pytest.param(fedora.NEW, id="fedora-43"),
+    pytest.param(SERVER, id="fedora-server-43"),
+]
 UNITS = "/etc/systemd/system"
 #: How a physical volume of LVM begins, after its first sector.
 VOLUME = b"LABELONE".ljust(20, b"\0") + b"\x20\0\0\0LVM2 001" + b"abcdefghijklmnopqrstuvwxyz012345"
@@ -41,13 +47,20 @@ REGDOM = "cfg80211.ieee80211_regdom=IT"
 def images(tmp_path_factory):
     """Images by release; nobody writes to them."""
     home = tmp_path_factory.mktemp("fedora")
-    return {r: fedora.minimal(r).write(home / f"{r.number}.img") for r in (fedora.OLD, fedora.NEW)}
+    cards = {release: card_of(release) for release in (fedora.OLD, fedora.NEW, SERVER)}
+    return {release: card.write(home / f"{card.name}.img") for release, card in cards.items()}
+
+
+def card_of(release):
+    if release is SERVER:
+        return fedora_server.server(43, root_size=320 << 20)
+    return fedora.minimal(release, root_size=24 << 20)
 
 
 @cache
 def facts_of(release):
     with TemporaryDirectory() as home:
-        image = fedora.minimal(release, root_size=24 << 20).write(Path(home, "card.img"))
+        image = card_of(release).write(Path(home, "card.img"))
         return read_facts(image, image_id="c" * 64)
 
 
@@ -73,16 +86,19 @@ def stamped(release, **more):
 def test_mounts_are_found_in_fstab_or_where_there_is_none_in_units(release):
     facts = facts_of(release)
 
-    assert dict(facts.mounts) == {"/": 3, "/boot": 2, "/boot/efi": 1}
+    assert facts.mounts.keys() == {"/", "/boot", "/boot/efi"}
+    places = [facts.table.partition(facts.mounts[p]) for p in ("/boot/efi", "/boot", "/")]
+    assert [facts.table.outside(place).number for place in places] == [1, 2, 3]
+    assert places[2].volume == ("fedora/root" if release is SERVER else "")
     assert facts.firmware == "/boot/efi"
-    assert facts.has("/etc/fstab") == (release is fedora.OLD)
+    assert facts.has("/etc/fstab") == (release is not fedora.NEW)
     assert facts.network_stack == "networkmanager"
     assert facts.packages["chrony"] == "4.8-1.fc43"
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_the_boot_partition_hides_is_not_seen_and_what_it_holds_is(release, tmp_path):
-    card = fedora.minimal(release, root_size=24 << 20)
+    card = card_of(release)
     card = replace(
         card, root={**card.root, "/boot/loader/entries/hidden.conf": text("options x\n")}
     )
@@ -105,8 +121,12 @@ def test_kernel_tokens_are_in_every_entry_and_in_what_the_next_kernel_gets(relea
         assert new.split() == [*old, REGDOM]
         assert entry.content.decode().count("\noptions ") == 1
         assert boot_loader.field(entry.content.decode(), "grub_class") == "fedora"
-    grub = entries(release)[boot_loader.GRUB_DEFAULTS].content.decode()
-    assert f'GRUB_CMDLINE_LINUX="{REGDOM}"\n' in grub
+    path = boot_loader.GRUB_DEFAULTS
+    old, new = (
+        re.findall('^GRUB_CMDLINE_LINUX="(.*)"$', text_, re.MULTILINE)
+        for text_ in (facts_of(release).text(path), entries(release)[path].content.decode())
+    )
+    assert new == [f"{old[0]} {REGDOM}".strip()]
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -165,11 +185,12 @@ def test_chronyd_has_its_settings_where_fedora_keeps_them(release):
 def test_a_firewall_lets_the_wire_through_and_nothing_else():
     profiles = {
         r: stamped(r).slots[network_profiles.WIRED_PROFILE].decode()
-        for r in (fedora.OLD, fedora.NEW)
+        for r in (fedora.OLD, fedora.NEW, SERVER)
     }
     wifi = stamped(fedora.OLD).slots[network_profiles.WIFI_PROFILE].decode()
 
-    assert "autoconnect-retries=0\nzone=trusted\n" in profiles[fedora.OLD]
+    for release in (fedora.OLD, SERVER):
+        assert "autoconnect-retries=0\nzone=trusted\n" in profiles[release]
     assert "zone=" not in profiles[fedora.NEW]
     assert "zone=" not in wifi
 
@@ -320,7 +341,8 @@ def test_a_rehearsal_starts_what_grub_would_start(release, images, tmp_path):
 
     assert card.layout.kernel == f"/vmlinuz-{release.kernel}"
     assert card.layout.initrd == f"/initramfs-{release.kernel}.img"
-    assert card.cmdline == f"root=UUID={fedora.ROOT_UUID} {release.options}"
+    root = "/dev/mapper/fedora-root" if release is SERVER else f"UUID={fedora.ROOT_UUID}"
+    assert card.cmdline == f"root={root} {release.options}"
     assert card.root_start == find_root(images[release], read_table(images[release])).start
     assert extract(card, card.layout.kernel, tmp_path).read_bytes() == bytes(1 << 12)
 
