@@ -264,9 +264,11 @@ def test_every_test_that_the_page_of_bases_names_is_there():
         for path in (
             "tests/unit/test_bases_traps.py",
             "tests/unit/test_bases_fedora.py",
+            "tests/unit/test_bases_fedora_server.py",
             "tests/unit/test_bases_raspi.py",
             "tests/integration/test_vendor_bases.py",
             "tests/integration/test_fedora_base.py",
+            "tests/integration/test_fedora_server.py",
             "tests/e2e/test_vendor_boots.py",
         )
     )
