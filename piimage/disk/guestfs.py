@@ -77,8 +77,12 @@ class Appliance:
             )
 
     def _refusals(self) -> int:
-        """How many requests to the disk have failed so far (sysfs, of the Linux SCSI layer)."""
-        return int(self.script("cat /sys/block/sda/device/ioerr_cnt 2>/dev/null || echo 0"), 0)
+        """How many requests to disks have failed so far (sysfs, of the Linux SCSI layer).
+
+        Of all disks: which of them is `sda` in there changes from launch to launch.
+        """
+        counts = self.script("cat /sys/block/sd*/device/ioerr_cnt 2>/dev/null || true")
+        return sum(int(count, 0) for count in counts.split())
 
     def mount(self, partition: Partition, mountpoint: str) -> None:
         """Mount a partition, or the logical volume of that name, with its type forced; FAT with UTF-8 names.

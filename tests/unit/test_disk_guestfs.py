@@ -13,7 +13,7 @@ import pytest
 
 from piimage.disk import guestfs, watchdog
 from piimage.disk.guestfs import Appliance
-from piimage.errors import ToolFailedError
+from piimage.errors import ToolFailedError, WriteFailedError
 from piimage.progress import Quiet
 
 
@@ -144,6 +144,37 @@ def test_without_a_working_kvm_it_is_emulated(handle, monkeypatch, tmp_path, wor
         Appliance(tmp_path / "image", progress=Quiet()),
     ):
         pass
+
+
+class Refused(Handle):
+    """One of its two disks refuses what is written from a moment on; which one has which name is chance."""
+
+    counts = ("0x0\n0x0\n", "0x0\n0x2\n")
+    asked = 0
+
+    def debug(self, *_):
+        self.asked += 1
+        return self.counts[self.asked > 1]
+
+
+@pytest.mark.parametrize(
+    "counts", [("0x0\n0x1\n", "0x0\n0xf\n"), ("0x0\n0x0\n", "0x2\n0x0\n")], ids=["sdb", "sda"]
+)
+def test_what_the_disk_did_not_take_is_told_by_whatever_name_it_has(
+    counts, handle, monkeypatch, tmp_path
+):
+    handle(0, "")
+    made = Refused()
+    made.counts = counts
+    monkeypatch.setattr(guestfs._module(), "GuestFS", lambda **_: made)
+
+    with (
+        pytest.raises(WriteFailedError, match="did not take all"),
+        Appliance(tmp_path / "image", progress=Quiet()),
+    ):
+        pass
+
+    assert made.closed
 
 
 class Standing(Broken):
