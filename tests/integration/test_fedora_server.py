@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import over_vendor
 import pytest
 from fixtures import fedora, fedora_server
-from fixtures.card import tool
+from fixtures.card import MIB, tool
 from over_vendor import PSK
 from typer.testing import CliRunner
 
@@ -37,7 +37,7 @@ shares: [{path: /srv/work, server: head}]
 nodes: {count: 1, name: "n{n}", head: 0}
 """
 GROUP = fedora_server.BESIDE
-CARD = fedora_server.server(43, group=GROUP)
+CARD = fedora_server.server(43, group=GROUP, root_size=320 * MIB, boot_size=320 * MIB)
 KERNEL = fedora_server.release(43, GROUP).kernel
 ENTRY = f"/loader/entries/{'0' * 31}f-{KERNEL}.conf"
 #: What is asked of LVM and XFS before anything is mounted: each answer ends with the status. There the disk may be
@@ -79,10 +79,22 @@ def written(home):
 
 
 @pytest.fixture(scope="module")
-def seen(home, written):
+def card(home):
+    """The image written by its bmap, and that alone, on a card that holds something else everywhere."""
+    image, card = home / "dist/hats/n0.img", home / "card"
+    with card.open("wb") as file:
+        for _ in range(0, image.stat().st_size, MIB):
+            file.write(b"\xa5" * MIB)
+        file.truncate(image.stat().st_size)
+    tool("bmaptool", "-q", "copy", "--bmap", str(image.with_suffix(".bmap")), str(image), str(card))
+    yield card
+    card.unlink()
+
+
+@pytest.fixture(scope="module")
+def seen(card, written):
     """One launch of the appliance over the finished card."""
-    image = home / "dist/hats/n0.img"
-    with Appliance(image, progress=Quiet(), readonly=True) as appliance:
+    with Appliance(card, progress=Quiet(), readonly=True) as appliance:
         answers = {
             name: appliance.script(f"{question} 2>&1; echo status $?")
             for name, question in QUESTIONS.items()
