@@ -10,6 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import rpm_volume
 from ext4_records import differences, records
 from rpm_repository import Repository
 
@@ -19,6 +20,7 @@ from piimage.bake.vm import VmEngine
 from piimage.bases.cache import Cache
 from piimage.bases.record import Origin
 from piimage.bases.store import Store
+from piimage.disk import census, rootfs
 from piimage.disk.ext4 import open_ext4
 from piimage.disk.sparse import copy_sparse, hash_file
 from piimage.errors import ConfigError, ToolFailedError, VerifyError
@@ -222,6 +224,35 @@ def test_both_engines_install_the_same(lab, resolve, tmp_path):
     assert differences(*found, began).keys() <= {
         "/usr/lib/sysimage/rpm/rpmdb.sqlite"
     }  # when each was installed
+
+
+def test_a_root_in_a_logical_volume_gets_them_and_room_for_them(lab, resolve, tmp_path):
+    """As on Fedora Server: by a machine of our own, grown and labelled in the appliance."""
+    base = rpm_volume.moved(lab.base, lab.store, tmp_path)
+    root = base.facts.table.partition(base.facts.mounts["/"])
+    before = census.of_root(base.path, root.start)
+    layer = layer_of(base, tmp_path / "dnf", {"lab-mpi": "`packages`"})
+    chosen = choice.choose(trusted=base.trusted, kind="xfs")
+    engine = engines.engine(chosen, base, cache=Store(), progress=QUIET)
+
+    made = bake(lab.store, base, layer, engine)
+
+    found = made.facts.table.partition(made.facts.mounts["/"])
+    after = census.of_root(made.path, found.start)
+    assert (made.tools["engine"], root.volume) == ("vm", "fedora-hats/root")
+    assert made.facts.packages["lab-common"] == "1.2-3"
+    assert found.size > root.size
+    assert made.facts.table.partition(2).size > base.facts.table.partition(2).size
+    rootfs.check(made.path, found)
+    assert {p for p in after.keys() ^ before.keys() if not p.startswith("/opt/lab")} == set()
+    changed = {path for path, seen in before.items() if after[path] != seen}
+    assert changed <= {"/opt", "/usr/lib/sysimage/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm"}
+    labels = {path: seen.attributes.get("security.selinux") for path, seen in after.items()}
+    assert {p for p, label in labels.items() if label} == {
+        p for p in after if f"{p}/".startswith("/opt/")
+    }
+    assert labels["/opt/lab/common"] == rpm_volume.LABEL
+    assert (after["/opt/lab/common"].mode, after["/opt/lab/common"].gid) == (0o640, 5)
 
 
 def test_a_layer_of_nothing_changes_nothing_but_its_name(lab, resolve):
