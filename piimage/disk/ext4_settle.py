@@ -18,7 +18,7 @@ from piimage.disk.ext4_inode import Inodes
 from piimage.disk.ext4_super import RO_METADATA_CSUM, SUPERBLOCK_OFFSET
 from piimage.disk.ext4_trees import checksummed_blocks
 from piimage.disk.sparse import data_ranges
-from piimage.disk.window import window
+from piimage.disk.window import gaps, window
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -215,14 +215,9 @@ def _free(pair: _Pair, image: Path) -> Iterator[tuple[int, bytes]]:
     source, block = pair.now.source, pair.now.superblock.block_size
     end = pair.now.superblock.blocks * block
     used = [(at - source.start, length) for at, length in Ext4(source).allocated()]
-    gaps, at = [], 0
-    for first, length in [*used, (end, 0)]:
-        if first > at:
-            gaps.append((at, first - at))
-        at = max(at, first + length)
     descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for first, length in gaps:
+        for first, length in gaps(used, 0, end):
             begin = source.start + first
             for there, size in data_ranges(descriptor, begin, begin + length):
                 yield from _differing(source, pair.then.source, there - source.start, size, block)

@@ -161,3 +161,13 @@ def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             out.append((start, length))
     return out
+
+
+def gaps(ranges: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """What lies from `start` to `end` and in none of `ranges`, which are in order and do not overlap."""
+    out, at = [], start
+    for first, length in [*ranges, (end, 0)]:
+        if min(first, end) > at:
+            out.append((at, min(first, end) - at))
+        at = max(at, first + length)
+    return out

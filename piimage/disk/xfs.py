@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piimage.disk.atomic import require_space, write_errors
-from piimage.disk.sparse import copy_part, data_ranges
+from piimage.disk.atomic import write_errors
+from piimage.disk.sparse import copy_part
 from piimage.disk.tree import FileTree
-from piimage.disk.window import window
+from piimage.disk.window import gaps, joined, window
 from piimage.disk.xfs_directory import names
 from piimage.disk.xfs_free import used_in_turn
 from piimage.disk.xfs_inode import LOCAL, Inodes, is_shared
@@ -28,7 +28,7 @@ from piimage.progress import Quiet
 from piimage.run import failure, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from piimage.disk.inode import Inode, Run
     from piimage.disk.slots import Patch
@@ -134,6 +134,17 @@ class Xfs(FileTree):
         """Extended attributes by name."""
         return attributes(self.inodes, inode)
 
+    def metadata(self, size: int) -> list[tuple[int, int]]:
+        """`(image offset, length)` in bytes of all in use but the content of files, in `size` bytes."""
+        start, end = self.source.start, self.source.start + size
+        content = [
+            (start + run.physical * self.block_size, run.count * self.block_size)
+            for inode in {inode.number: inode for _, inode in self.walk()}.values()
+            if inode.kind == "file"
+            for run in self.runs(inode)
+        ]
+        return gaps(joined([*gaps(self.allocated(), start, end), *content]), start, end)
+
     def allocated_in_turn(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         """`(byte, ranges)` of the image: with these ranges and those before, all in use before that byte is told."""
         block, start = self.block_size, self.source.start
@@ -154,11 +165,13 @@ def open_xfs(image: Path | Image, offset: int, patches: Sequence[Patch] = ()) ->
 def check(image: Path, offset: int, size: int) -> None:
     """Let `xfs_repair -n` judge the file system in `size` bytes from `offset`; raises `ImageError` unless clean.
 
-    It knows no offset, so it gets a copy, without holes. Raises `WriteFailedError` when there is no room for that.
+    It knows no offset, so it gets a copy, of metadata alone. Raises `WriteFailedError` when there is no room for that.
     """
+    with open_xfs(image, offset) as tree:
+        kept = tree.metadata(size)
     with tempfile.TemporaryDirectory(prefix="piimage-") as scratch:
         copy = Path(scratch, "image")
-        _copy(image, offset, size, copy)
+        _copy(image, offset, size, kept, copy)
         result = run(["xfs_repair", "-n", "-f", str(copy)], check=False)
     if result.returncode != 0:
         first = f"the xfs file system at byte {offset} of `{image.name}` is not clean"
@@ -167,7 +180,10 @@ def check(image: Path, offset: int, size: int) -> None:
         raise ImageError("\n    ".join([first, *(said or failure(result).message.splitlines())]))
 
 
-def _copy(image: Path, offset: int, size: int, copy: Path) -> None:
+def _copy(
+    image: Path, offset: int, size: int, ranges: Iterable[tuple[int, int]], copy: Path
+) -> None:
+    """Those ranges of the image, at their places from byte `offset` on, with holes for all else."""
     with (
         image.open("rb") as source,
         write_errors(copy),
@@ -175,7 +191,13 @@ def _copy(image: Path, offset: int, size: int, copy: Path) -> None:
         Quiet().step("") as task,
     ):
         end = min(offset + size, os.fstat(source.fileno()).st_size)
-        held = sum(length for _, length in data_ranges(source.fileno(), offset, end))
-        require_space(copy.parent, held)
         target.truncate(end - offset)
-        copy_part(source.fileno(), target.fileno(), start=offset, length=end - offset, task=task)
+        for start, length in ranges:
+            copy_part(
+                source.fileno(),
+                target.fileno(),
+                start=start,
+                length=min(length, end - start),
+                at=start - offset,
+                task=task,
+            )
