@@ -119,17 +119,21 @@ def _keep(  # noqa: PLR0917 -- each is of a type of its own
 ) -> None:
     """The image that `fill` writes, checked, with its slots and census, as the directory `home`."""
     cache.directory("variants")
+    parts = [
+        base.facts.table.partition(n) for n in (base.facts.mounts["/"], *_apart(base).values())
+    ]
+    for part in parts:
+        rootfs.require_checker(part)
     with cache.scratch() as scratch:
         draft = scratch / "variant"
         draft.mkdir()
         image = draft / _IMAGE
         fill(image)
-        root = base.facts.table.partition(base.facts.mounts["/"])
         with progress.step("checking the root file system and finding the slots"):
-            for number in (root.number, *_apart(base).values()):
-                rootfs.check(image, base.facts.table.partition(number))
+            for part in parts:
+                rootfs.check(image, part)
             sizes = {path: slot.size for path, slot in plan.slots.items()}
-            slots = locate(image, root.start, sizes)
+            slots = locate(image, parts[0].start, sizes)
         _count(base, draft, progress)
         record = {"id": home.name, "base": base.id, "slots": slots.to_json()}
         write_bytes(draft / _RECORD, json.dumps(record, sort_keys=True).encode())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from piimage.disk.atomic import require_space, write_errors
 from piimage.disk.guestfs import Appliance, device
-from piimage.disk.rootfs import EXT, open_tree
+from piimage.disk.rootfs import EXT, open_tree, require_checker
 from piimage.disk.sparse import allocated_bytes, copy_part, copy_sparse
 from piimage.disk.table import grow_last_partition, read_table
 from piimage.errors import UnsupportedError
@@ -53,6 +53,7 @@ def copy_with_room(base: Base, wanted: int, image: Path, progress: Progress) -> 
     table = base.facts.table
     root = table.partition(base.facts.mounts["/"])
     outside = table.outside(root)
+    require_checker(root)
     with open_tree(base.path, root.start) as tree:
         more = growth(tree.free, wanted)
     require_space(image.parent, allocated_bytes(base.path) + wanted, hint=_PLACE)

@@ -10,6 +10,7 @@ from piimage.disk.ext4 import Ext4
 from piimage.disk.tree import DEFAULT_LIMIT
 from piimage.disk.window import window
 from piimage.disk.xfs import Xfs
+from piimage.run import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ KINDS = (*EXT, "xfs")
 
 def readable(partition: Partition) -> bool:
     """Whether what the partition holds can be opened here."""
-    return partition.filesystem is not None and partition.filesystem.type in KINDS
+    return _kind(partition) in KINDS
 
 
 def tree(source: Window) -> FileTree:
@@ -65,9 +66,18 @@ def read_files(
         return found.read_files(paths, limit=limit)
 
 
+def require_checker(partition: Partition) -> None:
+    """Raise `MissingToolError` if what `check` calls is not there: before the work, not behind it."""
+    require("xfs_repair" if _kind(partition) == "xfs" else "e2fsck")
+
+
 def check(image: Path, partition: Partition) -> None:
     """Let the file system's own tool judge it; raises `ImageError` with its words unless it is clean."""
-    if partition.filesystem is not None and partition.filesystem.type == "xfs":
+    if _kind(partition) == "xfs":
         xfs.check(image, partition.start, partition.size)
     else:
         ext4.check(image, partition.start)
+
+
+def _kind(partition: Partition) -> str:
+    return partition.filesystem.type if partition.filesystem else ""
