@@ -15,7 +15,7 @@ from piimage.disk.atomic import megabytes
 from piimage.errors import DeviceRefusedError, ToolFailedError
 from piimage.flash import guard_use
 from piimage.flash.device import THIS_MACHINE, read_device
-from piimage.flash.guard_content import contents
+from piimage.flash.guard_content import contents, foreign
 from piimage.run import run
 
 if TYPE_CHECKING:
@@ -286,8 +286,8 @@ def _contents(device: Device) -> tuple[tuple[Content, ...], list[Refusal]]:
         found = contents(device.node, device.size)
     except ToolFailedError as error:
         return (), [Refusal("unreadable", error.message.splitlines()[0])]
-    foreign = [content for content in found if content.foreign]
-    if not foreign or device.is_file:
+    strange = [] if device.is_file else foreign(device.node, found)
+    if not strange:
         return found, []
-    what = ", ".join(f"{c.words} in partition {c.number}" if c.number else c.words for c in foreign)
+    what = ", ".join(f"{c.words} in partition {c.number}" if c.number else c.words for c in strange)
     return found, [Refusal("foreign-content", f"it holds {what}", "--allow foreign-content")]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from piimage.errors import ImageError
+from piimage.flash.card import read_label
 from piimage.run import run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 #: What cards have when they are new or have been in a Pi; anything else is somebody's.
 _USUAL = {"vfat", "exfat", "ext2", "ext3", "ext4", "swap"}
+#: What cards over Fedora Server have besides.
+_OURS = {"LVM2_member", "xfs"}
 #: blkid(8): nothing found; more than one signature, which contradict each other.
 _NOTHING, _AMBIVALENT = 2, 8
 _SECONDS = 20
@@ -54,6 +60,16 @@ def contents(node: Path, size: int) -> tuple[Content, ...]:
         if length > 0 and start + length <= size
     ]
     return tuple(found)
+
+
+def foreign(node: Path, found: Sequence[Content]) -> list[Content]:
+    """What of it may be somebody's; of a card that says to be one of piimage's not what such a card has."""
+    strange = [content for content in found if content.foreign]
+    if strange and all(content.number and content.type in _OURS for content in strange):
+        with suppress(ImageError):
+            if read_label(node) is not None:
+                return []
+    return strange
 
 
 def _signature(node: Path, number: int, start: int, size: int) -> Content:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
+from fixtures import fedora_server
 from made_up_machine import MIB, MMC, SATA, Machine
 from phony import ROOT_START, mbr
 
+from piimage import label
 from piimage.disk.sparse import copy_sparse
 from piimage.errors import DeviceRefusedError, MissingToolError
 from piimage.flash import guard
 from piimage.flash.guard import admit, examine, unmount
+from piimage.flash.guard_content import Content, contents, foreign
 
 
 @pytest.fixture
@@ -348,3 +352,22 @@ def test_all_reasons_are_told_at_once(machine, card):
         "    too-small: it has 67.1 MB and the image needs 68.2 MB",
     ]
     assert caught.value.hint == "`piimage flash --list` shows the devices that can be written to"
+
+
+def test_volumes_of_a_card_that_piimage_wrote_are_nobodys(tmp_path):
+    """A card over Fedora Server is a volume group; only where it says whose it is, and holds nothing else."""
+    made = fedora_server.server(43)
+    own = label.encode(
+        label.CardLabel(cluster="hats", node="n3", number=3, build="0123456789ab", variant="ab")
+    )
+    images = {
+        name: replace(made, boot={**made.boot, **more}).write(tmp_path / f"{name}.img")
+        for name, more in {"ours": {label.NAME: own}, "theirs": {}}.items()
+    }
+    found = {name: contents(path, path.stat().st_size) for name, path in images.items()}
+
+    assert {content.type for content in found["ours"]} == {"vfat", "xfs", "LVM2_member"}
+    assert foreign(images["ours"], found["ours"]) == []
+    assert [c.type for c in foreign(images["theirs"], found["theirs"])] == ["xfs", "LVM2_member"]
+    luks = (*found["ours"], Content(4, 1, "crypto_LUKS"))
+    assert len(foreign(images["ours"], luks)) == len(luks) - 1
