@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import random
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from targets import MIB
 
+import piimage
 from piimage.bases.cache import cache_root
 from piimage.flash.payload import open_payload
 from piimage.flash.ranges import amount, pieces
@@ -71,6 +73,8 @@ def subject(**more: tuple[float, str]) -> Iterator[Subject]:
     for name, (default, words) in more.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=words)
     options = parser.parse_args()
+    # As pip leaves what it installs; from a checkout where no byte code may be kept, each start compiles all of it.
+    compileall.compile_dir(Path(piimage.__file__).parent, quiet=1)
     image = options.image or next((cache_root() / "bases").glob("*/image.img"))
     with tempfile.TemporaryDirectory(dir="/dev/shm") as home:
         found = Subject(image, open_payload(image), Path(home), options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from piimage.errors import ImageError, PiimageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _SAMPLE = 1 << 20
@@ -147,6 +148,9 @@ class _Content:
         # Zeros are left out until something follows them.
         blank(view[count:length])
         return length
+
+    def lent(self, length: int, offset: int) -> AbstractContextManager[None]:  # noqa: ARG002 -- the protocol's shape
+        return nullcontext()
 
     def proves(self, view: memoryview, offset: int) -> bool:  # noqa: ARG002 -- the protocol's shape
         return False

@@ -35,7 +35,7 @@ _DIGEST = 32
 #: More than an index of the largest image with a hole in every other block.
 _MOST = 256 << 20
 #: More than zstd makes of a chunk that it cannot make smaller.
-_LARGEST = CHUNK + (64 << 10)
+LARGEST = CHUNK + (64 << 10)
 
 Range = tuple[int, int]
 
@@ -113,7 +113,7 @@ def _read(fd: int, name: str) -> Layout | None:
     found = _decode_index(body, name)
     places, at = [], 0
     for number, (packed, held) in enumerate(entries):
-        if not 0 < packed <= _LARGEST or held != found.length(number):
+        if not 0 < packed <= LARGEST or held != found.length(number):
             raise _damaged(name)
         places.append((at, packed))
         at += packed

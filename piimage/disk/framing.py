@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import zstandard
 from blake3 import blake3
 
 from piimage.disk.framed import BLOCK, CHUNK, Range, trailer
 from piimage.disk.window import joined
-from piimage.disk.zstd import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 
     from piimage.progress import Task
 
-#: What `zstd` itself does by default. Size and checksum go into each frame, so that it finds damage too.
-_OPTIONS: dict[int, int] = {
-    zstd.CompressionParameter.compression_level: 3,
-    zstd.CompressionParameter.content_size_flag: 1,
-    zstd.CompressionParameter.checksum_flag: 1,
-}
+#: What `zstd` itself does by default.
+_LEVEL = 3
 _ZEROS = bytes(BLOCK)
 #: Chunks under way for each core: one is being packed, one waits for its turn to be written.
 _EACH = 2
@@ -108,8 +104,12 @@ def _pack(fd: int, chunk: Range, used: Sequence[Range]) -> _Packed:
         for at in range(first - start, first - start + count, BLOCK):
             block = content[at : min(at + BLOCK, length)]
             found[_ZEROS.startswith(block)].append((start + at, len(block)))
+    # Size and checksum go into each frame, so that `zstd -d` finds damage too.
+    compressor = zstandard.ZstdCompressor(
+        level=_LEVEL, write_content_size=True, write_checksum=True
+    )
     return _Packed(
-        zstd.compress(content, options=_OPTIONS),
+        compressor.compress(content),
         blake3(content).digest(),
         joined(found[False]),
         joined(found[True]),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from bisect import bisect_right
 from contextlib import contextmanager
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Semaphore
 from typing import TYPE_CHECKING
 
+import zstandard
 from blake3 import blake3
 
 from piimage.disk.chunks import Chunks
-from piimage.disk.framed import CHUNK, read_layout
+from piimage.disk.framed import CHUNK, LARGEST, read_layout
 from piimage.disk.window import blank
-from piimage.disk.zstd import zstd
 from piimage.errors import ImageError, VerifyError
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 _KEPT = 8
 _AHEAD = 2
 _THREADS = 2
-#: Bytes that zstd is given, and asked for, at once. More would be allocated anew each time, and kept by malloc.
-_PIECE = 256 << 10
+#: Chunks that are lent out until they are written. A card that hangs keeps them: the rest is for the others.
+_LENT = 3
 
 
 class Framed:
@@ -55,11 +57,13 @@ class Framed:
         with self._lock:
             content = self._content = self._content or FramedContent(self.path, self.layout)
             self._users += 1
+            content.is_shared = self._users > 1
         try:
             yield content
         finally:
             with self._lock:
                 self._users -= 1
+                content.is_shared = self._users > 1
                 if not self._users:
                     content.close()
                     self._content = None
@@ -71,12 +75,19 @@ class FramedContent:
     def __init__(self, path: Path, layout: Layout) -> None:
         self._name, self._layout = path.name, layout
         self.size = layout.size
+        #: Whether several have it open; then chunks are not lent, for the slowest would have them all.
+        self.is_shared = False
+        self._lendable = Semaphore(_LENT)
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             words = (error.strerror or str(error)).lower()
             raise ImageError(f"cannot read `{path}`: {words}") from error
         self._chunks = Chunks(self._unpack, size=CHUNK, count=_KEPT, threads=_THREADS)
+        #: Where threads put packed frames, in memory that is allocated once, as that of the chunks.
+        self._rooms: SimpleQueue[memoryview] = SimpleQueue()
+        for _ in range(_THREADS):
+            self._rooms.put(memoryview(mmap.mmap(-1, LARGEST)))
         self._zeros = [start for start, _ in layout.zero]
         self._wanted = sorted({n for start, length in layout.data for n in _numbers(start, length)})
 
@@ -103,11 +114,31 @@ class FramedContent:
         if self._is_zero(offset, length):
             blank(view[:length])
             return length
-        number = offset // CHUNK
+        with self._onward(offset) as content:
+            view[:length] = content[:length]
+        return length
+
+    @contextmanager
+    def lent(self, length: int, offset: int) -> Iterator[memoryview | None]:
+        """See `Content`; as `read_into`, for who reads on from here."""
+        inside = offset % CHUNK + length <= self._layout.length(offset // CHUNK)
+        lies_there = inside and not self._is_zero(offset, length)
+        if self.is_shared or not lies_there or not self._lendable.acquire(blocking=False):
+            yield None
+            return
+        try:
+            with self._onward(offset) as content:
+                yield content[:length]
+        finally:
+            self._lendable.release()
+
+    @contextmanager
+    def _onward(self, offset: int) -> Iterator[memoryview]:
+        """From this byte to the end of its frame, while those behind it are unpacked."""
+        number, inside = divmod(offset, CHUNK)
         place = bisect_right(self._wanted, number)
         with self._chunks.held(number, self._wanted[place : place + _AHEAD]) as content:
-            view[:length] = content[offset % CHUNK :][:length]
-        return length
+            yield content[inside:]
 
     def proves(self, view: memoryview, offset: int) -> bool:
         """Whether `view` holds all that one frame holds, by its digest: that frame is not unpacked."""
@@ -129,7 +160,7 @@ class FramedContent:
         except OSError as error:
             words = (error.strerror or str(error)).lower()
             raise ImageError(f"cannot read `{self._name}`: {words}") from error
-        except zstd.ZstdError:
+        except zstandard.ZstdError:
             filled = -1
         if filled != size or blake3(view[:size]).digest() != self._layout.digests[number]:
             raise VerifyError(
@@ -140,22 +171,24 @@ class FramedContent:
         return size
 
     def _decompressed(self, number: int, view: memoryview) -> int:
-        """How many bytes the frame holds; they are in `view`, as far as they fit into it."""
+        """How many bytes the frame holds, more than `view` has if it holds more; they are in `view`."""
         start, length = self._layout.frames[number]
-        decoder = zstd.ZstdDecompressor()
-        taken = filled = 0
-        while not decoder.eof and filled <= len(view):
-            packed = b""
-            if decoder.needs_input:
-                packed = os.pread(self._fd, min(_PIECE, length - taken), start + taken)
-                taken += len(packed)
-                if not packed:
-                    break
-            content = decoder.decompress(packed, max_length=_PIECE)
-            if filled + len(content) <= len(view):
-                view[filled : filled + len(content)] = content
-            filled += len(content)
-        return filled
+        room = self._rooms.get()
+        try:
+            packed = room[:length]
+            taken = 0
+            while taken < length and (
+                count := os.preadv(self._fd, [packed[taken:]], start + taken)
+            ):
+                taken += count
+            # The whole frame and room for all that it holds: zstd unpacks it there, and not into a window of its own.
+            with zstandard.ZstdDecompressor().stream_reader(packed[:taken]) as frame:
+                filled = 0
+                while filled < len(view) and (count := frame.readinto(view[filled:])):
+                    filled += count
+                return filled + len(frame.read(1))
+        finally:
+            self._rooms.put(room)
 
 
 def open_framed(path: Path) -> Framed | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +32,9 @@ class Content(Protocol):
 
     def read_into(self, view: memoryview, offset: int) -> int:
         """Fill `view`, or its beginning, from byte `offset` on; how many bytes, 0 at the end only."""
+
+    def lent(self, length: int, offset: int) -> AbstractContextManager[memoryview | None]:
+        """The bytes where they lie in memory already, until the block ends; None if they are to be read."""
 
     def proves(self, view: memoryview, offset: int) -> bool:
         """Whether `view` is what lies from byte `offset` on, without reading that; False says nothing."""
@@ -64,6 +67,9 @@ class _File:
 
     def read_into(self, view: memoryview, offset: int) -> int:
         return os.preadv(self._fd, [view], offset)
+
+    def lent(self, length: int, offset: int) -> AbstractContextManager[None]:  # noqa: ARG002 -- the protocol's shape
+        return nullcontext()
 
     def proves(self, view: memoryview, offset: int) -> bool:  # noqa: ARG002 -- the protocol's shape
         return False

@@ -70,9 +70,8 @@ class Comparison:
         def copy(piece: Range, buffers: tuple[mmap.mmap, ...]) -> None:
             offset, length = piece
             view = memoryview(buffers[0])[:length]
-            self._reader.read_into(offset, view)
-            with self._lanes.turn:
-                self._medium.write(offset, view)
+            with self._reader.held(offset, view) as content, self._lanes.turn:
+                self._medium.write(offset, content)
 
         self._lanes.run(pieces(ranges, CHUNK), copy, lambda piece: done(piece[1]))
 

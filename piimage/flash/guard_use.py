@@ -148,11 +148,15 @@ def openers(kin: Family, host: Host) -> list[Opener]:
     for pid in host.processes():
         if pid == os.getpid():
             continue
-        for name in host.names(f"proc/{pid}/fd"):
-            link = host.at(f"proc/{pid}/fd/{name}")
-            space = namespace(pid, host)
-            if space not in remote:
-                remote[space] = _remote(pid, host)
+        # Thousands of links on a desktop: what is the same for all of a process is asked once.
+        names = host.names(f"proc/{pid}/fd")
+        if not names:
+            continue
+        place, space = host.at(f"proc/{pid}/fd"), namespace(pid, host)
+        if space not in remote:
+            remote[space] = _remote(pid, host)
+        for name in names:
+            link = place / name
             part = None if _below(link, remote[space]) else kin.member(host.look(link))
             if part:
                 found[part, pid] = Opener(part, pid, host.text(f"proc/{pid}/comm"))

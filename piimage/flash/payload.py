@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,6 +107,17 @@ class Reader:
             view[first - offset : last - offset] = patch.data[
                 first - patch.offset : last - patch.offset
             ]
+
+    @contextmanager
+    def held(self, offset: int, view: memoryview) -> Iterator[memoryview]:
+        """As many bytes as `view` has, from byte `offset`: where they are in memory already, or else in `view`."""
+        end = offset + len(view)
+        is_as_in_image = end <= self._size and next(self._touching(offset, end), None) is None
+        lent = self._content.lent(len(view), offset) if is_as_in_image else nullcontext()
+        with lent as content:
+            if content is None:
+                self.read_into(offset, view)
+            yield view if content is None else content
 
     def proves(self, offset: int, view: memoryview) -> bool:
         """Whether `view` is known to be what belongs at byte `offset`, without reading that; False says nothing."""

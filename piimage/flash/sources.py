@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -99,14 +99,14 @@ class Sources:
         identity = f"{variant} {build}"
         if kind == "stamp":
             stamp = read_stamp(files[0])
-            variant_image = self._in_frames(files[1]) or files[1]
-            payload = open_payload(
-                variant_image,
-                stamp.patches,
-                mapped=self._mapped.get(files[1]),
-                full=self._full,
-                identity=identity,
-            )
+            with self._in_frames(files[1]) as framed:
+                payload = open_payload(
+                    framed or files[1],
+                    stamp.patches,
+                    mapped=self._mapped.get(files[1]),
+                    full=self._full,
+                    identity=identity,
+                )
             sums = {
                 str(v.get("image")): str(v.get("sha256")) for v in manifest["variants"].values()
             }
@@ -123,10 +123,10 @@ class Sources:
         holes, which say nothing about what a file system has in use. An image in frames has all that a bmap
         says in itself, and takes none.
         """
-        framed = self._in_frames(path)
-        if framed is not None:
-            payload = open_payload(framed, mapped=self._mapped[path], full=self._full)
-            return Source(path.name, payload, (path,))
+        with self._in_frames(path) as framed:
+            if framed is not None:
+                payload = open_payload(framed, mapped=self._mapped[path], full=self._full)
+                return Source(path.name, payload, (path,))
         bmap = beside(path)
         if self._can_arrive(path):
             return self._arrives(path, bmap)
@@ -148,8 +148,13 @@ class Sources:
         self, path: Path, digest: str | None, identity: str
     ) -> tuple[Payload, Callable[[], None]]:
         """The payload of a node's image, and its proof."""
-        framed = self._in_frames(path)
-        if framed is None and self._can_arrive(path):
+        with self._in_frames(path) as framed:
+            if framed is not None:
+                right, mapped = self._proof(path, digest), self._mapped[path]
+                return open_payload(
+                    framed, mapped=mapped, full=self._full, identity=identity
+                ), right
+        if self._can_arrive(path):
             image, payload = self._arrive(path, identity=identity)
             right = self._proof(path, digest)
 
@@ -158,9 +163,8 @@ class Sources:
                 right()
 
             return payload, proof
-        raw, right = (framed, self._proof(path, digest)) if framed else self._unpacked(path, digest)
-        mapped = self._mapped.get(path)
-        return open_payload(raw, mapped=mapped, full=self._full, identity=identity), right
+        raw, right = self._unpacked(path, digest)
+        return open_payload(raw, full=self._full, identity=identity), right
 
     def _can_arrive(self, path: Path) -> bool:
         """Whether the image can be written while it is unpacked: what lies behind its partitions is not known then."""
@@ -192,13 +196,19 @@ class Sources:
                 raise _foreign_bmap(bmap, path, image.size)
             return image, open_arriving(image, also=bmap.ranges if bmap else (), identity=identity)
 
-    def _in_frames(self, path: Path) -> Framed | None:
-        """The image, if this file holds one in frames, opened once for all its cards."""
+    @contextmanager
+    def _in_frames(self, path: Path) -> Iterator[Framed | None]:
+        """The image, if this file holds one in frames, the same for all its cards.
+
+        It is open until the block ends: the frames that tell of its file systems are unpacked once then.
+        """
         if path not in self._framed:
-            framed = self._framed[path] = open_framed(path) if path.is_file() else None
-            if framed is not None:
+            self._framed[path] = open_framed(path) if path.is_file() else None
+        framed = self._framed[path]
+        with framed.opened() if framed else nullcontext():
+            if framed and path not in self._mapped:
                 self._mapped[path] = _complete(framed)
-        return self._framed[path]
+            yield framed
 
     def _unpacked(self, path: Path, digest: str | None) -> tuple[Path, Callable[[], None]]:
         """The raw image, and its proof: what is packed is checked before it is unpacked."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
 import struct
 import subprocess
+from contextlib import ExitStack
 
 import pytest
+import zstandard
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +20,6 @@ from piimage.disk.framed import BLOCK, CHUNK, read_layout, trailer
 from piimage.disk.framing import pack
 from piimage.disk.unframed import open_framed
 from piimage.disk.window import joined, opened
-from piimage.disk.zstd import zstd
 from piimage.errors import ImageError, VerifyError
 from piimage.progress import Quiet
 
@@ -73,8 +75,8 @@ def test_the_seek_table_is_the_one_that_zstd_describes(raw, framed):
     at, image = 0, b""
     for packed_size, size in struct.iter_unpack("<II", table[8:-9]):
         frame = content[at : at + packed_size]
-        assert zstd.get_frame_info(frame).decompressed_size == size
-        image += zstd.decompress(frame)
+        assert zstandard.frame_content_size(frame) == size
+        image += zstandard.decompress(frame)
         at += packed_size
     assert image == raw.read_bytes()
     assert struct.unpack("<I", content[at : at + 4]) == (0x184D2A50,)
@@ -126,6 +128,47 @@ def test_a_frame_is_proven_without_being_unpacked(raw, framed, tmp_path):
         assert not image.proves(memoryview(content[:BLOCK]), 0)
         assert not image.proves(memoryview(content), BLOCK)
         assert not image.proves(memoryview(content), 1 << 40)
+
+
+def test_what_is_unpacked_is_lent_where_it_lies(raw, framed):
+    content = raw.read_bytes()
+    with opened(open_framed(framed)) as image:
+        for offset, length in ((0, CHUNK), (CHUNK + 5 * BLOCK, 7 * BLOCK), (SIZE - 512, 512)):
+            with image.lent(length, offset) as lent:
+                assert lent == content[offset : offset + length]
+                # Written past the page cache, it lies at a whole block as it does in the image.
+                assert ctypes.addressof(ctypes.c_char.from_buffer(lent)) % BLOCK == offset % BLOCK
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(2 * CHUNK, CHUNK), (CHUNK - BLOCK, 2 * BLOCK), (SIZE - 512, BLOCK), (SIZE, BLOCK)],
+    ids=["zeros", "two frames", "over the end", "behind the end"],
+)
+def test_what_lies_nowhere_as_one_is_not_lent(framed, offset, length):
+    with opened(open_framed(framed)) as image, image.lent(length, offset) as lent:
+        assert lent is None
+
+
+def test_who_keeps_what_was_lent_does_not_get_the_buffers_of_others(framed):
+    """A card that hangs keeps them; another one that is written alone after it still gets its chunks."""
+    image = open_framed(framed)
+    with opened(image) as content, ExitStack() as hanging:
+        lent = [hanging.enter_context(content.lent(BLOCK, n * BLOCK)) for n in range(9)]
+        assert [one is not None for one in lent] == [True] * 3 + [False] * 6
+        assert content.pread(10, CHUNK)
+        hanging.close()
+        with content.lent(BLOCK, 0) as again:
+            assert again is not None
+
+
+def test_nothing_is_lent_while_several_cards_are_written(framed):
+    image = open_framed(framed)
+    with opened(image) as content:
+        with opened(image) as same, content.lent(BLOCK, 0) as one, same.lent(BLOCK, 0) as other:
+            assert (one, other) == (None, None)
+        with content.lent(BLOCK, 0) as alone:
+            assert alone is not None
 
 
 def flip(content, at):
@@ -190,7 +233,7 @@ def test_what_zstd_makes_is_not_in_frames(raw, tmp_path):
 
 
 def test_frames_and_a_seek_table_of_others_are_no_image_of_ours(tmp_path):
-    frame = zstd.compress(b"x" * 100)
+    frame = zstandard.compress(b"x" * 100)
     table = struct.pack("<II", len(frame), 100) + struct.pack("<IBI", 1, 0, 0x8F92EAB1)
     path = tmp_path / "others.zst"
     path.write_bytes(frame + struct.pack("<II", 0x184D2A5E, len(table)) + table)
@@ -210,7 +253,7 @@ def test_a_frame_of_more_than_it_says_is_damage(raw, framed, tmp_path):
     """What unpacks without end is not unpacked to its end."""
     layout, content = read_layout(framed), framed.read_bytes()
     frames = [content[start : start + length] for start, length in layout.frames]
-    frames[1] = zstd.compress(bytes(CHUNK + 1))
+    frames[1] = zstandard.compress(bytes(CHUNK + 1))
     end = trailer(SIZE, [len(f) for f in frames], layout.digests, layout.data, layout.zero)
     path = tmp_path / "bomb.img.zst"
     path.write_bytes(b"".join(frames) + end)

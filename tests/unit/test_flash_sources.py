@@ -20,6 +20,7 @@ from piimage.disk.framed import CHUNK, read_layout
 from piimage.disk.framing import pack as pack_in_frames
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse, hash_file
+from piimage.disk.unframed import FramedContent, open_framed
 from piimage.errors import ImageError, PiimageError, VerifyError
 from piimage.flash.bmap_file import read_bmap
 from piimage.flash.journal import read_journal
@@ -263,6 +264,39 @@ def test_an_image_in_frames_is_not_unpacked_first(sources, framed, larger, tmp_p
     assert source.payload.place(ROOT) == "partition 2, ext4 rootfs"
     assert_makes(source, larger, tmp_path, larger.stat().st_size)
     assert not [path for path in (tmp_path / "cache" / "scratch").rglob("*") if path.is_file()]
+
+
+def test_frames_that_tell_what_is_in_use_are_unpacked_once(sources, framed, monkeypatch):
+    unpacked = []
+    inner = FramedContent._unpack
+
+    def unpack(content, number, view):
+        unpacked.append(number)
+        return inner(content, number, view)
+
+    monkeypatch.setattr(FramedContent, "_unpack", unpack)
+    sources.of_file(framed)
+
+    assert len(unpacked) == len(set(unpacked)) > 0
+
+
+def test_what_is_read_of_a_variant_has_the_stamp_in_it(tiny, tmp_path):
+    """Also where what was unpacked is written from where it lies: that stays as it is, for the next node."""
+    packed = open_framed(pack_framed(tiny, tmp_path / "worker.img.zst"))
+    first, *_ = patches = tiny_patches(tiny)
+    start = first.offset // BLOCK * BLOCK
+    view = memoryview(bytearray(BLOCK))
+    seen = []
+    for payload in (open_payload(packed, patches), open_payload(packed)):
+        with payload.reading() as reader, reader.held(start, view) as content:
+            seen.append((bytes(content), content.obj is view.obj))
+    stamped, plain = bytearray(seen[1][0]), seen[1][0]
+    place = first.offset - start
+    inside = first.data[: BLOCK - place]
+    stamped[place : place + len(inside)] = inside
+
+    assert seen[0][0][: place + len(inside)] == stamped[: place + len(inside)] != plain
+    assert [own for _, own in seen] == [True, False]
 
 
 def test_a_stamp_goes_over_a_variant_in_frames(sources, dist, whole, tmp_path):
