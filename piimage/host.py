@@ -49,8 +49,10 @@ class Host:
 
 
 def as_root() -> str:
-    """What to type for `piimage` so that it runs as root."""
-    return "piimage" if os.geteuid() == 0 else by_sudo()
+    """What to type for `piimage` so that it runs as root, in the shell that this command came from."""
+    # sudo(8), ENVIRONMENT: who called it. That one's shell is not root's, though we are root here.
+    is_by_sudo = os.environ.get("SUDO_UID", "0") != "0"
+    return "piimage" if os.geteuid() == 0 and not is_by_sudo else by_sudo()
 
 
 def by_sudo() -> str:

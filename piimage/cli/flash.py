@@ -136,7 +136,8 @@ def flash(
                 json_output=json_output,
                 let_go=let_go,
             )
-            stack.write(flash_all.waiting(cluster, node or []), target)
+            nodes, known = flash_all.waiting(cluster, node or [])
+            stack.write(nodes, target, known)
             return
         jobs = []
         for name, path in pairs:

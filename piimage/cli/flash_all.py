@@ -34,11 +34,14 @@ class Stack:
     json_output: bool
     let_go: bool = False
 
-    def write(self, nodes: Sequence[Node], reader: Path | None) -> None:
+    def write(
+        self, nodes: Sequence[Node], reader: Path | None, known: Sequence[CardRecord]
+    ) -> None:
         """Write a card for each of `nodes`, from `reader` alone if one is given, as the cards come in.
 
-        A card that is refused, not agreed to or bad is left, and the next one is waited for. Raises
-        `PiimageError` where no other card would help: no build of a node, no privilege.
+        `known` are the cards that there were before, as `waiting` tells them. A card that is refused, not agreed to
+        or bad is left, and the next one is waited for. Raises `PiimageError` where no other card would help: no build
+        of a node, no privilege.
         """
         from piimage.flash.arrival import Arrivals  # noqa: PLC0415 -- start-up time
 
@@ -52,7 +55,8 @@ class Stack:
                 self._say("next", f"put another card in for {node.name}", node=node.name)
             self._say("label", f"take it out, and write `{node.name}` on it", node=node.name)
         self._say("end", f"every node of `{self.cluster.name}` that was asked for has its card")
-        old = outdated(self.cluster, self.dist)
+        # Each card that was written is in the state now, and what it was before is not.
+        old = outdated(self.cluster, self.dist, _recorded(self.cluster) if nodes else known)
         if old:
             words = f"{', '.join(old)}: card{'s' * (len(old) > 1)} of an older build; to write anew: `{_again(old)}`"
             self._say("outdated", words, nodes=old)
@@ -112,20 +116,23 @@ class Stack:
 
 
 def _again(names: Sequence[str]) -> str:
-    return " ".join(("piimage flash --all", *(f"--node {name}" for name in names)))
+    from piimage.host import as_root  # noqa: PLC0415 -- start-up time
+
+    return " ".join((f"{as_root()} flash --all", *(f"--node {name}" for name in names)))
 
 
-def waiting(cluster: Cluster, names: Sequence[str]) -> list[Node]:
-    """The nodes that were named; else those of the cluster that have no card yet."""
+def waiting(cluster: Cluster, names: Sequence[str]) -> tuple[list[Node], tuple[CardRecord, ...]]:
+    """The nodes that were named, else those of the cluster that have no card yet; and the cards that there are."""
     from piimage.cli.loading import chosen  # noqa: PLC0415 -- start-up time
 
+    known = _recorded(cluster)
     if names:
-        return chosen(cluster, names)
-    done = {record.node for record in _recorded(cluster)}
-    return [node for node in cluster.nodes if node.name not in done]
+        return chosen(cluster, names), known
+    done = {record.node for record in known}
+    return [node for node in cluster.nodes if node.name not in done], known
 
 
-def outdated(cluster: Cluster, dist: Path) -> list[str]:
+def outdated(cluster: Cluster, dist: Path, known: Sequence[CardRecord]) -> list[str]:
     """Names of nodes, in the cluster's order, whose card is of another build than the one in `dist`."""
     from piimage import manifest  # noqa: PLC0415 -- start-up time
     from piimage.flash.card import newest  # noqa: PLC0415 -- start-up time
@@ -133,7 +140,7 @@ def outdated(cluster: Cluster, dist: Path) -> list[str]:
     built = manifest.read(dist, cluster)
     old = {
         record.node
-        for record in _recorded(cluster)
+        for record in known
         if (there := newest(built, record.node)) and record.build not in there
     }
     return [node.name for node in cluster.nodes if node.name in old]

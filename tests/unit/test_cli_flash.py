@@ -23,7 +23,8 @@ from piimage.flash.payload import open_payload
 from piimage.flash.receipt import next_node, remember
 from piimage.flash.several import Job
 from piimage.flash.sources import Source
-from piimage.state import state
+from piimage.host import by_sudo
+from piimage.state import cards, state
 from piimage.state.cards import CardRecord
 
 
@@ -261,21 +262,30 @@ def test_without_a_node_it_is_the_next_one_that_has_no_card(piimage, card, home)
     assert "every node of `abacus` has a card" in piimage(card).stderr
 
 
-def test_a_stack_that_is_done_names_the_cards_of_an_older_build(piimage, home):
-    """Nodes that were not built in this directory cannot be compared with anything."""
+def test_a_stack_that_is_done_names_the_cards_of_an_older_build(piimage, home, monkeypatch):
+    """Nodes that were not built in this directory cannot be compared with anything.
+
+    Which have a card and which have an old one is said of the same moment: the state is read once.
+    """
+    monkeypatch.setenv("SUDO_UID", "1000")
+    reads = []
+    read = cards.read
+    monkeypatch.setattr(cards, "read", lambda path: reads.append(path) or read(path))
     made = state.init(resolve.load(home / "cluster.yaml", env={}).cluster)
     for number in range(5):
         build = "build-node1" if number == 1 else "older"
         made.record_card(
             CardRecord(node=f"node{number}", build=build, variant="v1", written="", size=1)
         )
+    reads.clear()
 
     done = piimage("--all", "--json")
 
     assert done.returncode == 0, done.stderr
     (end, outdated) = done.events
     assert (end["event"], outdated["event"], outdated["nodes"]) == ("end", "outdated", ["node2"])
-    assert outdated["message"].endswith("`piimage flash --all --node node2`")
+    assert outdated["message"].endswith(f"`{by_sudo()} flash --all --node node2`")
+    assert len(reads) == 1
 
 
 @pytest.mark.parametrize(("build", "left"), [("build-node2", set()), ("newer", {"node2"})])
