@@ -51,7 +51,9 @@ class Actor:
     def start(self, parts: Parts, accel: Accel, *, wired: bool = True) -> Start:
         """How it is started from such parts; not `wired`, it has no NIC."""
         memory, wire = self.stage.options.memory, self.wire if wired else None
-        words = machine.argv(Machine.VIRT, parts, accel, memory, wire)
+        mpi = self.stage.cluster.mpi
+        slots = mpi.slots if mpi else 1
+        words = machine.argv(Machine.VIRT, parts, accel, memory, wire, slots=slots)
         console = self.record.console
         return Start(words, console, console.with_name(place.MESSAGES))
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from piimage.emulator import Accel
 
 GIB = 1 << 30
+#: Processors of `virt` where two do, and as many as a board has.
+_FEW, _BOARD = 2, 4
 #: What an emulated kernel leaves away: guards against the speculation of real processors, the address-space switch at
 #: each system call that KASLR brings on arm64, and clearing pages that are written next. A boot takes a third less.
 _UNGUARDED = ("mitigations=off", "kpti=off", "nokaslr", "init_on_alloc=0")
@@ -86,10 +88,25 @@ def overlay_size(machine: Machine, artifact: int, wanted: int | None) -> int:
     return -(-size // 512) * 512
 
 
+def processors(slots: int) -> int:
+    """How many `virt` gets in a cluster with so many MPI ranks per node: two, or a board's four.
+
+    Where ranks are more than processors, `mpirun` of Open MPI 5 ends with "would require binding processes to more
+    cpus than are available" (Debian 13's 5.0.7). Fewer are quicker to emulate.
+    """
+    return _FEW if slots <= _FEW else _BOARD
+
+
 def argv(
-    machine: Machine, parts: Parts, accel: Accel, memory: Share, net: Wire | None
+    machine: Machine,
+    parts: Parts,
+    accel: Accel,
+    memory: Share,
+    net: Wire | None,
+    *,
+    slots: int = 1,
 ) -> list[str]:
-    """The whole command; `memory` counts on `virt` alone, `net` None means no NIC."""
+    """The whole command; `memory` and `slots`, MPI ranks, count on `virt` alone, `net` None means no NIC."""
     words = [
         "qemu-system-aarch64",
         "-nodefaults",
@@ -100,7 +117,7 @@ def argv(
     ]
     words += ["-qmp", "stdio", "-name", "piimage"]
     if machine is Machine.VIRT:
-        words += _virt(parts, accel, memory, net)
+        words += _virt(parts, accel, memory, net, processors(slots))
     else:
         words += _raspi3b(parts)
     words += ["-kernel", str(parts.kernel), "-append", parts.cmdline]
@@ -109,9 +126,10 @@ def argv(
     return words
 
 
-def _virt(parts: Parts, accel: Accel, memory: Share, net: Wire | None) -> Iterable[str]:
+def _virt(parts: Parts, accel: Accel, memory: Share, net: Wire | None, cpus: int) -> Iterable[str]:
     interrupts = ",gic-version=host" if not accel.emulated else ""
-    words = ["-M", f"virt{interrupts}", "-cpu", accel.cpu, "-smp", "2", "-m", str(memory.node)]
+    words = ["-M", f"virt{interrupts}", "-cpu", accel.cpu]
+    words += ["-smp", str(cpus), "-m", str(memory.node)]
     tcg = f"tcg,thread=multi,tb-size={memory.translated}"
     words += ["-accel", tcg if accel.emulated else accel.name]
     words += ["-drive", f"if=none,id=card,format=qcow2,cache=unsafe,file={escaped(parts.disk)}"]

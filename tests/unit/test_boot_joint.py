@@ -109,6 +109,17 @@ def test_nothing_is_left_behind(company, play):
     assert not sockets(company.play).exists()
 
 
+def test_nodes_have_the_processors_that_mpi_wants_on_a_board(company, play):
+    """The sample has four ranks per node, and Open MPI gives each a core of its own or none."""
+    assert CLUSTER.mpi.slots == 4
+
+    play()
+
+    for name in company.names:
+        argv = company.said(f"{name}.argv")
+        assert argv[argv.index("-smp") + 1] == "4"
+
+
 def test_the_head_is_switched_off_last(company, play):
     play()
 

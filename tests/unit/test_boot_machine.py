@@ -60,6 +60,13 @@ def test_virt_is_this_command():
     )
 
 
+@pytest.mark.parametrize(("slots", "cpus"), [(1, 2), (2, 2), (3, 4), (4, 4), (64, 4)])
+def test_virt_has_a_processor_for_each_mpi_rank_up_to_a_boards_four(slots, cpus):
+    words = argv(Machine.VIRT, PARTS, TCG, Share(), None, slots=slots)
+
+    assert words[words.index("-smp") + 1] == str(cpus)
+
+
 def test_kvm_takes_the_hosts_processor_and_interrupts():
     words = shlex.join(argv(Machine.VIRT, PARTS, KVM, Share(512), None))
 
