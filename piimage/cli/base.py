@@ -12,7 +12,7 @@ import typer
 from piimage.cli import base_pull
 from piimage.cli.console import human, progress_for
 from piimage.cli.options import Json
-from piimage.cli.table import aligned, room
+from piimage.cli.table import described, room
 from piimage.distros.system import recognise
 from piimage.errors import PiimageError
 
@@ -270,4 +270,4 @@ def _print_json(value: object) -> None:
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as needed; control characters of an image do not reach the terminal."""
     clean = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
-    typer.echo("\n".join(aligned(clean, room())))
+    typer.echo("\n".join(described(clean, room())))

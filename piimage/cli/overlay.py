@@ -30,7 +30,7 @@ def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None
 
     Example: piimage overlay list
     """
-    from piimage.cli.table import aligned, room  # noqa: PLC0415 -- start-up time
+    from piimage.cli.table import described, room  # noqa: PLC0415 -- start-up time
     from piimage.spec.overlays import Rack  # noqa: PLC0415 -- start-up time
 
     names = Rack(cluster.parent).names()
@@ -43,7 +43,7 @@ def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None
         (each.overlay.name, each.origin, str(len(each.overlay.files)), each.description)
         for each in found
     ]
-    print("\n".join(aligned(rows, room())))  # noqa: T201 -- cli prints
+    print("\n".join(described(rows, room())))  # noqa: T201 -- cli prints
 
 
 @app.command()

@@ -27,7 +27,7 @@ def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None
 
     Example: piimage profile list
     """
-    from piimage.cli.table import aligned, room  # noqa: PLC0415 -- start-up time
+    from piimage.cli.table import described, room  # noqa: PLC0415 -- start-up time
     from piimage.spec.profiles import KINDS, Shelf  # noqa: PLC0415 -- start-up time
 
     shelf = Shelf(cluster.parent)
@@ -40,7 +40,7 @@ def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None
         (f"{kind}/{name}", _origin(loaded), loaded.traits.description)
         for kind, name, loaded in found
     ]
-    print("\n".join(aligned(rows, room())))  # noqa: T201 -- cli prints
+    print("\n".join(described(rows, room())))  # noqa: T201 -- cli prints
 
 
 @app.command()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _GAP = "  "
+#: The least that prose gets beside other columns, and by how much it is indented below them.
+_LEAST = 30
+_INDENT = "    "
 
 
 def room() -> int | None:
@@ -32,6 +36,35 @@ def aligned(rows: Sequence[Sequence[str]], most: int | None = None) -> list[str]
             for row in rows
         ]
     return lines
+
+
+def described(rows: Sequence[Sequence[str]], most: int | None = None) -> list[str]:
+    """As `aligned`, for rows that end with prose: it is wrapped in its column, or below its row where that is narrow.
+
+    A word is never broken.
+    """
+    whole = aligned(rows)
+    others = aligned([row[:-1] for row in rows])
+    widest = max(map(len, others), default=0)
+    if most is None or all(len(line) <= most for line in whole):
+        return whole
+    if widest > most:
+        return aligned(rows, most)
+    space = most - widest - len(_GAP)
+    lines: list[str] = []
+    for row, line in zip(rows, others, strict=True):
+        if space >= _LEAST:
+            first, *more = _wrapped(row[-1], space)
+            lines.append((line.ljust(widest) + _GAP + first).rstrip())
+            lines += [" " * widest + _GAP + words for words in more]
+        else:
+            lines += [line, *(_INDENT + words for words in _wrapped(row[-1], most - len(_INDENT)))]
+    return lines
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """At least one line."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _groups(widths: Sequence[int], most: int | None) -> list[list[int]]:

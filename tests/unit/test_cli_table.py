@@ -8,6 +8,8 @@ import pty
 import termios
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from piimage.cli import table
 from piimage.cli.console import Live
@@ -27,6 +29,40 @@ def test_what_does_not_fit_goes_below_with_the_first_column():
     assert table.aligned(ROWS, 16) == table.aligned(ROWS)
     assert table.aligned(ROWS, 15) == folded
     assert table.aligned(ROWS, 1) == folded
+
+
+TOLD = [["name", "size", "description"], ["a", "1 GiB", "one two three four five six seven eight"]]
+
+
+def test_prose_is_wrapped_in_its_column():
+    beside = 6 + 2 + 5 + 30
+
+    lines = table.described(TOLD, beside)
+
+    assert lines == [
+        "name  size   description", "a     1 GiB  one two three four five six", "             seven eight",
+    ]  # fmt: skip
+    assert table.described(TOLD, beside + 20) == table.described(TOLD) == table.aligned(TOLD)
+
+
+def test_prose_with_little_room_goes_below_its_row():
+    assert table.described(TOLD, 42) == [
+        "name  size", "    description", "a     1 GiB", "    one two three four five six seven", "    eight",
+    ]  # fmt: skip
+    assert table.described(TOLD, 10) == table.aligned(TOLD, 10)
+
+
+@given(
+    st.lists(st.tuples(st.text("ab", max_size=9), st.text("cd", max_size=9), st.text("ef ", max_size=99)), min_size=1),
+    st.integers(30, 120),
+)  # fmt: skip
+def test_prose_keeps_its_words_and_fits(rows, most):
+    lines = table.described(rows, most)
+    longest = max(len(word) for row in rows for word in ("", *row[2].split()))
+
+    words = [word for row in rows for word in " ".join(row).split()]
+    assert " ".join(lines).split() == words
+    assert all(len(line) <= max(most, longest + 4) for line in lines)
 
 
 def test_nothing_at_all():
