@@ -70,17 +70,28 @@ say done yes
 #: Whose Wi-Fi meets its access point.
 ON_AIR = ("debian-raspi-13",)
 
-#: What Debian's policy denies Debian's own programs: who, and whose. All of it on an image that piimage never touched
-#: too, but for that of nfsd, which starts where there is something to export.
+#: What Debian's policy denies Debian's own programs: who, whose, and of which name or path. All of it on an image that
+#: piimage never touched too, but for that of nfsd, which starts where there is something to export.
 DENIED_ANYWAY = {
-    ("chronyd_t", "NetworkManager_runtime_t"),
-    ("getty_t", "tmpfs_t"),
-    ("nfsd_t", "sysctl_fs_t"),
-    ("rpcd_t", "nfsd_fs_t"),
-    ("syslogd_t", "tmpfs_t"),
-    ("systemd_tmpfiles_t", "user_home_dir_t"),
+    ("chronyd_t", "NetworkManager_runtime_t"): "chrony-dhcp",
+    ("getty_t", "tmpfs_t"): "/",  # the directory that systemd mounts for its credentials
+    ("nfsd_t", "sysctl_fs_t"): ".*",  # only the kernel's own /proc/sys/fs has this type
+    ("rpcd_t", "nfsd_fs_t"): ".*",  # only the file system nfsd has it
+    ("syslogd_t", "tmpfs_t"): "/",
+    ("systemd_tmpfiles_t", "user_home_dir_t"): "root",
 }
-DENIAL = re.compile(r"avc: +denied .* scontext=\w+:\w+:(\w+):\S+ tcontext=\w+:\w+:(\w+):.*")
+DENIAL = re.compile(
+    r"avc: +denied (?:(?! (?:name|path)=).)*(?: (?:name|path)=\"?(?P<what>[^\"\s]*)\"? .*)?"
+    r" scontext=\w+:\w+:(?P<who>\w+):\S+ tcontext=\w+:\w+:(?P<whose>\w+):.*"
+)
+
+
+def is_denied_anyway(denial: re.Match[str]) -> bool:
+    """A record without name or path is known by who and whose alone."""
+    known = DENIED_ANYWAY.get((denial["who"], denial["whose"]))
+    return known is not None and (
+        denial["what"] is None or bool(re.fullmatch(known, denial["what"]))
+    )
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,8 @@ class Played:
     @property
     def denied(self):
         """What SELinux kept from whom, from the first moment to the last, but for what it always does."""
-        found = (m for m in DENIAL.finditer(self.console) if m.groups() not in DENIED_ANYWAY)
-        return [match[0] for match in found]
+        found = DENIAL.finditer(self.console)
+        return [match[0] for match in found if not is_denied_anyway(match)]
 
     @property
     def found(self):
