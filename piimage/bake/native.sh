@@ -37,6 +37,46 @@ while read -r place; do
 		mount --bind "$own" "$guest"
 	fi
 done <"$WORK/places"
+# Who copies a program means the guest's own, an initramfs above all: initramfs-tools copies with cp, and whatever ldd
+# says the program needs. So both look below the mounts. One without the other would leave out libraries.
+case " $REPLACED " in
+*" coreutils "* | *" libc-bin "*) ;;
+*)
+	if inside /usr/bin/cp && inside /usr/bin/ldd && [ -f "$native/usr/bin/cp" ]; then
+		mkdir "$root/run/piimage/guest"
+		mount --bind "$root" "$root/run/piimage/guest"
+		mount -o remount,bind,ro "$root/run/piimage/guest"
+		cat >"$root/run/piimage/below" <<'END'
+#!/bin/sh
+# cp and ldd. The last of cp's words is where it copies to, unless an option has said so.
+left=$#
+case ${0##*/}/$* in
+ldd/* | */-t* | *' -t'* | *--target-directory*) left=$((left + 1)) ;;
+esac
+for word do
+	left=$((left - 1))
+	case $word in
+	/bin/* | /sbin/* | /usr/bin/* | /usr/sbin/*)
+		own=/run/piimage/guest$word
+		[ $left = 0 ] || [ ! -f "$own" ] || [ -L "$own" ] || word=$own
+		;;
+	esac
+	shift
+	set -- "$@" "$word"
+done
+case ${0##*/} in
+ldd) exec /bin/bash /run/piimage/guest/usr/bin/ldd "$@" ;;
+*) exec /run/piimage/native/usr/bin/cp "$@" ;;
+esac
+END
+		chmod 755 "$root/run/piimage/below"
+		for program in cp ldd; do
+			mount --bind "$root/run/piimage/below" "$root/usr/bin/$program"
+			ln -sf ../below "$tools/$program"
+		done
+	fi
+	;;
+esac
 # Byte code is the same on every architecture: the guest's own py3compile and py3clean, run by a native python3 where
 # there is one of the guest's version.
 version=$(sed -n 's/^default-version *= *//p' "$root/usr/share/python3/debian_defaults" 2>/dev/null || :)

@@ -94,6 +94,14 @@ mkdir -p /opt/lab/new
 echo made >/opt/lab/new/file
 ln -s file /opt/lab/new/link
 """
+#: What a hook of an initramfs does. `cp` and `ldd` are what native tools stand before.
+EARLY = """
+verbose=n DESTDIR=/opt/early
+mkdir -p $DESTDIR
+. /usr/share/initramfs-tools/hook-functions
+for program in /bin/sed /usr/bin/grep /usr/bin/awk /usr/bin/cp; do copy_exec $program; done
+cp -t /opt/early /usr/bin/ldd
+"""
 OF_A_MACHINE = (
     "/etc/machine-id", "/etc/resolv.conf", "/etc/hostname", "/usr/sbin/policy-rc.d", "/var/lib/apt/extended_states",
     "/etc/ssh/ssh_host_rsa_key", "/etc/ssh/ssh_host_ecdsa_key", "/etc/ssh/ssh_host_ed25519_key",
@@ -111,6 +119,7 @@ def repository(tmp_path_factory):
     made.add("lab-common", architecture="all")
     made.add("lab-plain", more="Depends: lab-common\n", postinst=TRACES)
     made.add("lab-tools", more="Depends: lab-common\n")
+    made.add("lab-early", postinst=EARLY)
     made.add("lab-service", files={"/etc/init.d/lab": daemon}, postinst=start)
     made.add("lab-broken", postinst="echo out of luck >&2\nexit 3")
     made.add("lab-odd", postinst="rm /var/lib/dpkg/info/lab-odd.list")
@@ -256,9 +265,9 @@ def test_packages_are_baked_and_the_machine_leaves_no_trace(lab, name):
     """By the kernel's mount as by fuse2fs."""
     base = lab.store.base(name)
     assert base.trusted == (name == "lab")
-    made = lab.bake("lab-plain", "lab-service", base=name)
+    made = lab.bake("lab-plain", "lab-service", "lab-early", base=name)
 
-    names = {"lab-common", "lab-plain", "lab-service"}
+    names = {"lab-common", "lab-plain", "lab-service", "lab-early"}
     assert {
         k: v for k, v in made.facts.packages.items() if k not in base.facts.packages
     } == dict.fromkeys(names, "1.2-3")
@@ -281,6 +290,24 @@ def test_packages_are_baked_and_the_machine_leaves_no_trace(lab, name):
     assert files_of(made, "/var/lib/apt/lists") == files_of(base, "/var/lib/apt/lists")
     ext4.check(made.path, root_of(made))
     no_trace_of(lab)
+
+
+def test_what_is_copied_into_an_initramfs_is_the_guests_own_with_its_libraries(lab):
+    """Native tools lie over some of these programs for as long as packages are installed."""
+    made = lab.bake("lab-plain", "lab-service", "lab-early")
+    start, place = root_of(made), "/opt/early"
+    found = ext4.list_tree(made.path, start, [place])
+    programs = ("/usr/bin/sed", "/usr/bin/grep", "/usr/bin/mawk", "/usr/bin/cp")
+    held = ext4.read_files(
+        made.path, start, [*programs, "/usr/bin/ldd", *(place + name for name in programs), f"{place}/ldd"]
+    )  # fmt: skip
+
+    for name in programs:
+        assert held[place + name] == held[name], name
+        assert int.from_bytes(held[name][18:20], "little") == 183, "not for arm64"  # elf(5)
+    assert held[f"{place}/ldd"] == held["/usr/bin/ldd"]
+    libraries = {path.rpartition("/")[2] for path in found}
+    assert {"libc.so.6", "libacl.so.1", "libselinux.so.1", "libpcre2-8.so.0"} <= libraries
 
 
 @pytest.mark.parametrize("name", ["lab", "outsider"])
