@@ -6,6 +6,7 @@ Layout: XFS Algorithms & Data Structures, chapter "Extended Attributes"; ACLs: f
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from piimage.disk.xfs_inode import LOCAL
@@ -84,20 +85,12 @@ class _Tree:
     def __init__(self, inodes: Inodes, inode: Inode, fork: Fork) -> None:
         self._inodes, self._inode = inodes, inode
         self._size = inodes.superblock.block_size
-        runs = inodes.fork_runs(inode, fork)
-        if sum(run.count for run in runs) * self._size > 2 * _MOST:
-            raise _broken(inodes, inode)
-        self._places = {
-            run.logical + i: run.physical + i
-            for run in runs
-            if run.written
-            for i in range(run.count)
-        }
+        self._runs = [run for run in inodes.fork_runs(inode, fork) if run.written]
         self._left = _MOST
 
     def records(self) -> Iterator[tuple[int, bytes, bytes]]:
         """Flags, name and value of all attributes. No block is looked at twice."""
-        todo = [0] if self._places else []
+        todo = [0] if self._runs else []
         seen: set[int] = set()
         while todo:
             number = todo.pop()
@@ -152,9 +145,11 @@ class _Tree:
 
     def _read(self, number: int) -> tuple[int, bytes]:
         """Where block `number` of the fork lies, and what."""
-        place = self._places.get(number)
-        if place is None:
+        index = bisect_right(self._runs, number, key=lambda run: run.logical) - 1
+        run = self._runs[index]
+        if index < 0 or number >= run.logical + run.count:
             raise _broken(self._inodes, self._inode)
+        place = run.physical + number - run.logical
         return place, self._inodes.source.read(place * self._size, self._size)
 
     def _check(self, found: tuple[int, bytes, int], place: int) -> None:

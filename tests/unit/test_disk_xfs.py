@@ -268,6 +268,26 @@ def test_attributes(own):
     check(own, 0, SIZE)
 
 
+@pytest.mark.parametrize("flag", [0x08, 0x80], ids=["parent", "incomplete"])
+def test_attributes_that_are_none(own, flag):
+    xfs_db(own, "path /etc/passwd", "attr_set -s -v 3 selinux", "attr_set -u -v 4 a", write=True)
+    xfs_db(own, "path /big", "attr_set -u -v 5000 remote", "attr_set -u -v 9 b", write=True)
+    with open_xfs(own, 0) as xfs:
+        inodes = dict(xfs.walk())
+        short = xfs.inodes.attribute_fork(inodes["/etc/passwd"])
+        place = xfs.inodes.superblock.inode_place(inodes["/etc/passwd"].number)
+        (leaf, *_) = xfs.inodes.fork_runs(inodes["/big"], xfs.inodes.attribute_fork(inodes["/big"]))
+        entries = leaf.physical * xfs.block_size + 80
+        names = [xfs.source.read(entries + i * 8 + 6, 1)[0] for i in (0, 1)]
+    at = place + 512 - len(short.data) + 4 + 2
+    first = entries + 8 * names.index(0) + 6  # the remote one has no flags
+    with open_xfs(own, 0, [Patch(at, bytes([flag | 4])), Patch(first, bytes([flag]))]) as xfs:
+        # Those of /etc/passwd lie in the inode, which is read again.
+        found = [xfs.attributes(xfs.inode(inodes[path].number)) for path in ("/etc/passwd", "/big")]
+
+    assert found == [{"user.a": b"vvvv"}, {"user.b": b"v" * 9}]
+
+
 def of_superblock(image, at, data):
     """A superblock whose bytes `at` are `data`, with a checksum that is right."""
     with image.open("rb") as file:
@@ -374,3 +394,10 @@ def test_only_a_log_that_ends_in_an_unmount_is_clean(master, writes, clean):
             open_xfs(master, 0, patches),
         ):
             pass
+
+
+@pytest.mark.parametrize("turn", [2, 9])
+def test_a_log_that_xfs_repair_made_anew(own, turn):
+    xfs_db(own, f"logformat -c {turn}", write=True)
+
+    assert seen(own) == EXPECTED

@@ -124,7 +124,7 @@ def whole(image, patches):
         for path, inode in xfs.walk():
             data = (
                 b"".join(xfs.pieces(inode))
-                if inode.kind == "file" and inode.size < 1 << 30
+                if inode.kind == "file" and inode.size < 1 << 26
                 else None
             )
             target = xfs.link_target(inode) if inode.kind == "link" else None
