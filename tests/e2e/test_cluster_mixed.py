@@ -21,7 +21,7 @@ users:
 network:
   wired: {subnet: 10.77.0.0/24, first: 10.77.0.40}
 shares: [{path: /srv/cluster, server: head}]
-mpi: {flavour: openmpi, slots: 4}
+mpi: {flavour: openmpi, slots: 2}
 roles:
   head: {base: trixie}
   worker: {base: bookworm}
@@ -51,7 +51,7 @@ def test_the_smoke_test_passes_on_both(played):
 
     assert (status, report["problems"], report["ok"]) == (0, [], True)
     smoke = report["smoke"]
-    assert (smoke["ok"], smoke["failures"], smoke["mpi"]["ranks"]) == (True, [], 8)
+    assert (smoke["ok"], smoke["failures"], smoke["mpi"]["ranks"]) == (True, [], 4)
     assert [(pair["from"], pair["to"]) for pair in smoke["pairs"]] == [("m0", "m1")]
 
 
