@@ -40,8 +40,10 @@ class Chunks:
         self._pool = ThreadPoolExecutor(threads, "unpack")
 
     def close(self) -> None:
-        """End the threads; what waits for a chunk gets `CancelledError`."""
+        """End the threads; what waits for a chunk gets `CancelledError`. Buffers go as soon as nobody reads them."""
         self._pool.shutdown(cancel_futures=True)
+        with self._changed:
+            self._kept.clear()
 
     @contextmanager
     def held(self, number: int, ahead: Sequence[int] = ()) -> Iterator[memoryview]:

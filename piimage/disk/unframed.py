@@ -92,8 +92,9 @@ class FramedContent:
         self._wanted = sorted({n for start, length in layout.data for n in _numbers(start, length)})
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and let go of the memory: this and its chunks know each other, so it would stay a while."""
         self._chunks.close()
+        self._rooms = SimpleQueue()
         os.close(self._fd)
 
     def pread(self, length: int, offset: int) -> bytes:

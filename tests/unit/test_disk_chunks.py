@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Event
@@ -91,3 +92,26 @@ def test_what_cannot_be_made_is_told_to_each_who_asks_and_costs_no_buffer():
                 pass
             with chunks.held(0) as content:
                 assert content[0] == 0
+
+
+def test_the_buffers_go_with_the_end_but_for_those_that_are_read():
+    class Owner:
+        """Knows its chunks, which know it, as what makes them does."""
+
+        def __init__(self):
+            self.made = []
+            self.chunks = Chunks(self.make, size=4096, count=3, threads=1)
+
+        def make(self, number, view):
+            self.made.append(weakref.ref(view.obj))
+            return numbered(number, view)
+
+    owner = Owner()
+    with owner.chunks.held(0):
+        pass
+    with owner.chunks.held(1) as content:
+        owner.chunks.close()
+        assert [buffer() is None for buffer in owner.made] == [True, False]
+        assert content[0] == 1
+    del content
+    assert owner.made[1]() is None
