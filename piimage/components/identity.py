@@ -12,6 +12,7 @@ from piimage.components import slots
 from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.components.textfile import rewritten
 from piimage.delta import Absent, Delta, Directory, File
+from piimage.distros.boot_loader import command_line
 
 if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node, Role
@@ -44,6 +45,9 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         slots.HOSTS: slots.hosts(cluster),
         slots.NODES: slots.nodes(cluster),
     }
+    if not facts.has(MACHINE_ID) and "ro" in command_line(facts).split():
+        # machine-id(5): with none, and /etc not to be written yet, the node would have none at all.
+        entries[MACHINE_ID] = File(b"uninitialized\n", mode=0o444)
     if facts.text(MACHINE_ID).strip() not in ("", "uninitialized"):
         # machine-id(5): an empty file is "not a first boot", and skips what grows the root file
         # system.

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from piimage.disk.watchdog import children, watched
-from piimage.errors import ImageError, MissingToolError, ToolFailedError, WriteFailedError
+from piimage.errors import (
+    ImageError,
+    MissingToolError,
+    ToolFailedError,
+    UnsupportedError,
+    WriteFailedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,7 +110,16 @@ class Appliance:
             raise ImageError(
                 f"the image has no directory `{mountpoint}` to mount {partition.name} on"
             )
-        self.call("mount_vfs", options, fstype, device(partition), mountpoint)
+        try:
+            self.call("mount_vfs", options, fstype, device(partition), mountpoint)
+        except ImageError as error:
+            said = self.script("dmesg | grep 'unknown incompatible features' || true")
+            if fstype == "xfs" and said:
+                raise UnsupportedError(
+                    f"the XFS of {partition.name} was made by a newer Linux than this machine's, which cannot mount it",
+                    hint="build on a system with a newer kernel: Debian 13 has 6.12",
+                ) from error
+            raise
 
     def call(self, name: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 -- guestfs is untyped
         """Call a libguestfs function by its Python name; its failure becomes an `ImageError`."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MAX_HOPS = 40  # symbolic links on one path, as in the kernel
 _MAX_ENTRIES = 2_000_000
 _MAX_ANSWER = 1 << 30
+_LARGEST = 1 << 37
 
 #: Files over this size are left out by `read_files` unless it is told otherwise.
 DEFAULT_LIMIT = 64 << 20
@@ -104,7 +105,12 @@ class FileTree(ABC):
         return gathered(self.source, self.runs(inode), inode.size, self.block_size)
 
     def pieces(self, inode: Inode, most: int = 1 << 20) -> Iterator[bytes]:
-        """The content in pieces of at most `most` bytes; holes and reserved space are zeros."""
+        """The content in pieces of at most `most` bytes; holes and reserved space are zeros.
+
+        Raises `ImageError` for a file over 128 GiB: nearly all of it would be holes, and take for ever.
+        """
+        if inode.size > _LARGEST:
+            raise self.damaged(f"inode {inode.number} claims to hold {inode.size} bytes")
         block, at = self.block_size, 0
         for run in self.runs(inode):
             start, end = run.logical * block, min((run.logical + run.count) * block, inode.size)

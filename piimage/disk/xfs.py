@@ -23,7 +23,7 @@ from piimage.disk.xfs_free import used_in_turn
 from piimage.disk.xfs_inode import LOCAL, Inodes, is_shared
 from piimage.disk.xfs_super import settings
 from piimage.disk.xfs_xattr import attributes
-from piimage.errors import ImageError
+from piimage.errors import ImageError, UnsupportedError
 from piimage.progress import Quiet
 from piimage.run import failure, run
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from piimage.disk.slots import Patch
     from piimage.disk.window import Image, Window
 
+_TOO_OLD = "Using a more recent xfs_repair is recommended"
 _MAX_TARGET = 1024  # XFS_SYMLINK_MAXLEN
 _TARGET_HEADER = struct.Struct(">4sII4x16sQQ8x")
 _TARGET_MAGIC = b"XSLM"
@@ -173,6 +174,11 @@ def check(image: Path, offset: int, size: int) -> None:
         copy = Path(scratch, "image")
         _copy(image, offset, size, kept, copy)
         result = run(["xfs_repair", "-n", "-f", str(copy)], check=False)
+    if _TOO_OLD in result.text + result.stderr.decode(errors="replace"):
+        raise UnsupportedError(
+            f"xfs_repair of this machine is too old for the xfs file system at byte {offset} of `{image.name}`",
+            hint="a newer xfsprogs knows it: Debian 13 has 6.13",
+        )
     if result.returncode != 0:
         first = f"the xfs file system at byte {offset} of `{image.name}` is not clean"
         lines = result.stderr.decode(errors="replace").splitlines()

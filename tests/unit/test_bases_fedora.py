@@ -230,6 +230,16 @@ def test_apt_is_nothing_that_fedora_is_told_of(release):
     assert b"apt" not in entries(release)["/etc/cloud/cloud.cfg.d/99-zz-piimage.cfg"].content
 
 
+def test_a_node_whose_root_is_read_only_at_first_still_gets_a_machine_id():
+    """machine-id(5): without the file systemd goes on with no id at all if /etc cannot be written yet."""
+    for options, wanted in (("ro", b"uninitialized\n"), ("rw", None)):
+        found = entries(replace(fedora.OLD, machine_id=None, options=options)).get(
+            "/etc/machine-id"
+        )
+        assert (found.content if found else None) == wanted
+    assert "/etc/machine-id" not in entries(fedora.OLD)
+
+
 def test_a_damaged_volume_group_is_told(tmp_path):
     image = fedora.minimal(fedora.OLD, root_size=24 << 20).write(tmp_path / "card.img")
     start = read_table(image).partition(3).start

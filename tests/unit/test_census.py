@@ -86,6 +86,15 @@ def test_attributes_are_read_from_the_inode_and_from_a_block_of_their_own(tmp_pa
     )
 
 
+def test_a_file_of_nothing_but_a_size_takes_no_time(tmp_path):
+    image = make_phony(tmp_path / "i.img", root_size=8 << 20, root={"/f": Node(b"f")})
+    script = f"sif /f size {1 << 42}\n"
+    _tool("debugfs", "-w", "-f", "-", f"{image}?offset={ROOT_START}", stdin=script.encode())
+
+    with pytest.raises(ImageError, match=f"claims to hold {1 << 42} bytes"):
+        census.of_root(image, ROOT_START)
+
+
 def test_holes_are_zeros(tmp_path):
     image = make_phony(tmp_path / "i.img", root_size=12 << 20)
     sparse = tmp_path / "sparse"

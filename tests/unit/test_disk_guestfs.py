@@ -13,7 +13,14 @@ import pytest
 
 from piimage.disk import guestfs, watchdog
 from piimage.disk.guestfs import Appliance
-from piimage.errors import ToolFailedError, WriteFailedError
+from piimage.errors import (
+    ImageError,
+    MissingToolError,
+    ToolFailedError,
+    UnsupportedError,
+    WriteFailedError,
+)
+from piimage.facts import Filesystem, Partition
 from piimage.progress import Quiet
 
 
@@ -175,6 +182,50 @@ def test_what_the_disk_did_not_take_is_told_by_whatever_name_it_has(
         pass
 
     assert made.closed
+
+
+class Older(Handle):
+    """Does not mount what a newer Linux made, or knows nothing of its kind at all."""
+
+    knows, said = True, "XFS (dm-0): Superblock has unknown incompatible features (0x40) enabled."
+
+    def feature_available(self, _names):
+        return self.knows
+
+    def debug(self, _command, words):
+        return self.said if "dmesg" in words[0] else "0"
+
+    def mount_vfs(self, *_):
+        raise RuntimeError("mount: wrong fs type")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {},
+            (UnsupportedError, "volume fedora/root was made by a newer Linux than this machine's"),
+        ),
+        ({"said": ""}, (ImageError, "wrong fs type")),
+        ({"knows": False}, (MissingToolError, "the libguestfs appliance knows no xfs")),
+    ],
+)
+def test_why_an_xfs_cannot_be_mounted_is_told(changed, told, handle, monkeypatch, tmp_path):
+    handle(0, "")
+    made = Older()
+    for name, value in changed.items():
+        setattr(made, name, value)
+    monkeypatch.setattr(guestfs._module(), "GuestFS", lambda **_: made)
+    xfs = Filesystem(type="xfs")
+    root = Partition(
+        number=1001, start=1, size=1, type="linear", filesystem=xfs, volume="fedora/root"
+    )
+
+    with (
+        pytest.raises(told[0], match=told[1]),
+        Appliance(tmp_path / "image", progress=Quiet()) as appliance,
+    ):
+        appliance.mount(root, "/")
 
 
 class Standing(Broken):

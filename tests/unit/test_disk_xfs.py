@@ -16,7 +16,7 @@ from piimage.disk.crc32c import crc32c
 from piimage.disk.slots import Patch
 from piimage.disk.sparse import copy_sparse, data_ranges
 from piimage.disk.xfs import check, open_xfs
-from piimage.errors import ImageError
+from piimage.errors import ImageError, UnsupportedError
 
 BIG = random.Random(1).randbytes(3 * MIB + 5)
 TREE = {
@@ -231,6 +231,16 @@ def test_extents_refuse_what_cannot_be_overwritten_alone(own):
         reserved = xfs.read_files(["/one/002-in-a-block"])
 
     assert reserved == {"/one/002-in-a-block": b"\0"}
+
+
+def test_what_xfs_repair_is_too_old_for_is_told(own):
+    with own.open("r+b") as file:
+        file.write(
+            of_superblock(own, 216, b"\0\0\0\xcb").data
+        )  # exchange and parent pointers, of 6.10
+
+    with pytest.raises(UnsupportedError, match="is too old for the xfs file system at byte 0"):
+        check(own, 0, SIZE)
 
 
 def test_flags_of_chattr_have_the_bits_of_ext4(own):
