@@ -128,7 +128,8 @@ class Jobs:
                 if failed:
                     return None
         self.progress(f"running {target} on {len(nodes)} nodes")
-        argv = [str(target), f"{min(_MESSAGE, self.limit * _SHARE):g}"]
+        first = min(_MESSAGE, self.limit * _SHARE)
+        argv = [str(target), f"{first:g}", f"{max(first, self.limit * _SHARE / 3):g}"]
         said = self._mpi.start(nodes, argv)
         if said.status != 0:
             self._blame(nodes, argv)

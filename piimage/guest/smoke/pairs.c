@@ -1,4 +1,5 @@
-/* Two nodes at a time: do they hear each other, and how fast? Nobody waits longer than the limit. */
+/* Two nodes at a time: do they hear each other, and how fast? Nobody waits longer than the limit for a
+ * first answer, and than the patience for the messages of one measurement. */
 #include "smoke.h"
 
 #include <stdio.h>
@@ -28,9 +29,9 @@ static int trip(int peer, int first, int bytes, int tag, double deadline)
     return !first || done(&in, deadline, 0);
 }
 
-static int trips(int peer, int first, int bytes, int count, int tag)
+static int trips(int peer, int first, int bytes, int count, int tag, double seconds)
 {
-    double deadline = MPI_Wtime() + limit;
+    double deadline = MPI_Wtime() + seconds;
     for (int n = 0; n < count; n++)
         if (!trip(peer, first, bytes, tag, deadline))
             return 0;
@@ -41,16 +42,16 @@ static int trips(int peer, int first, int bytes, int count, int tag)
 static void measure(int peer, int first, int tag, double result[2])
 {
     result[0] = result[1] = 0;
-    if (!trips(peer, first, SMALL, WARM_UP, tag))
+    if (!trips(peer, first, SMALL, WARM_UP, tag, patience))
         return;
     double start = MPI_Wtime();
-    if (!trips(peer, first, SMALL, SMALL_TRIPS, tag))
+    if (!trips(peer, first, SMALL, SMALL_TRIPS, tag, patience))
         return;
     double small = (MPI_Wtime() - start) / (2 * SMALL_TRIPS);
-    if (!trips(peer, first, LARGE, 1, tag))
+    if (!trips(peer, first, LARGE, 1, tag, patience))
         return;
     start = MPI_Wtime();
-    if (!trips(peer, first, LARGE, LARGE_TRIPS, tag))
+    if (!trips(peer, first, LARGE, LARGE_TRIPS, tag, patience))
         return;
     result[0] = small * 1e6;
     result[1] = 2 * LARGE_TRIPS / (MPI_Wtime() - start);
@@ -61,7 +62,7 @@ void obey(const int order[4])
 {
     double result[2] = {0, 0};
     if (order[0] == PING)
-        result[0] = trips(order[1], order[2], SMALL, 1, order[3]);
+        result[0] = trips(order[1], order[2], SMALL, 1, order[3], limit);
     else
         measure(order[1], order[2], order[3], result);
     if (order[2] && rank != 0)
@@ -81,7 +82,7 @@ static void finish(enum order what, struct pair pair, double result[2])
 {
     result[0] = result[1] = 0;
     if (pair.first == 0 && what == PING) {
-        result[0] = trips(pair.second, 1, SMALL, 1, pair.tag);
+        result[0] = trips(pair.second, 1, SMALL, 1, pair.tag, limit);
         return;
     }
     if (pair.first == 0) {
@@ -90,7 +91,7 @@ static void finish(enum order what, struct pair pair, double result[2])
     }
     MPI_Request request;
     MPI_Irecv(result, 2, MPI_DOUBLE, pair.first, TAG_RESULT, MPI_COMM_WORLD, &request);
-    if (!done(&request, MPI_Wtime() + 4 * limit + 5, 1))
+    if (!done(&request, MPI_Wtime() + 4 * (what == MEASURE ? patience : limit) + 5, 1))
         result[0] = result[1] = 0;
 }
 

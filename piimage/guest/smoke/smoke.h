@@ -11,7 +11,7 @@ enum order { PING, MEASURE, COLLECTIVES, END };
 enum { SMALL = 8, LARGE = 1 << 20 };
 
 extern int rank, size;
-extern double limit; /* seconds that a message may take */
+extern double limit, patience; /* seconds that a message may take, and those of one measurement */
 extern char (*names)[MPI_MAX_PROCESSOR_NAME + 1]; /* of every rank, at rank 0 */
 extern char *block; /* 2 * LARGE bytes: what comes in, what goes out */
 
