@@ -74,6 +74,7 @@ def main(argv):
         for name, slots in nodes.items():
             sys.stdout.write(f"{name}\n" * (slots - scenario.get("fewer", {}).get(name, 0)))
         return
+    (FAKE / "program").write_text(json.dumps(argv))
     program(nodes, scenario)
 
 

@@ -378,6 +378,13 @@ def test_nul_bytes_of_open_mpi_change_nothing(cluster, report):
     assert "u0000" not in json.dumps(found)
 
 
+@pytest.mark.parametrize(("limit", "seconds"), [("20", ["5", "5"]), ("720", ["20", "60"])])
+def test_a_message_and_a_measurement_have_their_share_of_the_time(cluster, report, limit, seconds):
+    """A first answer takes 20 s at most, so that a fault is named while there is time for the others."""
+    assert report("--limit", limit)[0] == 0
+    assert json.loads((cluster.place / "program").read_text())[-2:] == seconds
+
+
 def test_a_program_that_hangs_is_named_with_its_stage(cluster, report):
     cluster.scenario = {"hang": "broadcast"}
 
