@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from piimage.errors import ConfigError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from piimage.bake.lock import Layer
 
 _Key = TypeVar("_Key")
 Names = tuple[str, ...]
@@ -24,3 +28,21 @@ def split(wanted: Mapping[_Key, Iterable[str]]) -> dict[_Key, tuple[Names, ...]]
         layers = (tuple(sorted(common)), tuple(sorted(names - common)))
         found[key] = tuple(layer for layer in layers if layer)
     return found
+
+
+def refuse_removals(layer: Layer, wanted: Mapping[str, str]) -> None:
+    """Raise `ConfigError` if packages of the layer put one out that is wanted; `wanted` says by whom, in words.
+
+    A layer on top may do so with one below it, or of the base: Debian's firewalld does with cloud-init.
+    """
+    for name in layer.removed:
+        if name in wanted:
+            raise ConfigError(
+                f"{_named(layer.wanted)} cannot be installed beside `{name}`, which {wanted[name]} asks for, on base "
+                f"`{layer.base}`",
+                hint="leave out what conflicts with it: `apt-cache show` names it under Conflicts and Breaks",
+            )
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

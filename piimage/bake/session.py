@@ -62,8 +62,9 @@ class Packages:
     def settle(self, roles: Iterable[Role]) -> Lock:
         """Find or make the lock of all that `roles` and the other roles of their bases want, and write it.
 
-        Raises `ConfigError` with `locked` when the lock is not there or would change, `UnsupportedError` for what
-        a base has nothing for, and what resolving raises; the lock is then as it was.
+        Raises `ConfigError` with `locked` when the lock is not there or would change, and for packages that cannot be
+        together, `UnsupportedError` for what a base has nothing for, and what resolving raises; the lock is then as it
+        was.
         """
         for role in roles:
             self._group(role)
@@ -145,6 +146,7 @@ class Packages:
                         if archive is None:
                             archive = self._archive(group.base, stack)
                         layer = archive.resolve({n: group.wanted[role][n] for n in names}, chain)
+                    layers.refuse_removals(layer, group.wanted[role])
                     roles = dict.fromkeys(
                         r.name
                         for r, other in group.layers.items()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piimage.bake import lock
-from piimage.bake.layers import split
+from piimage.bake.layers import refuse_removals, split
 from piimage.bake.lock import Layer, Lock, Package, Step
 from piimage.errors import ConfigError
 
@@ -179,3 +179,16 @@ def test_layers_hold_what_was_wanted_and_nothing_twice(wanted):
         flat = [name for layer in sets for name in layer]
         assert sorted(flat) == sorted(wanted[role])
         assert all(layer == tuple(sorted(layer)) and layer for layer in sets)
+
+
+def test_a_layer_that_puts_out_what_is_wanted_is_refused():
+    """A head's firewalld over the cloud-init of all: the card would come up without a name or a user."""
+    steps = (Step("remove", ("cloud-init", "gone")), *LAYER.steps)
+    layer = replace(LAYER, steps=steps, wanted=("firewalld",))
+
+    refuse_removals(layer, {"foo": "`packages` of role `head`"})
+    refuse_removals(LAYER, {"cloud-init": "component `cloudinit`"})
+    with pytest.raises(
+        ConfigError, match="`firewalld` cannot be installed beside `cloud-init`, which component"
+    ):
+        refuse_removals(layer, {"cloud-init": "component `cloudinit`"})
