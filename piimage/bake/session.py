@@ -35,10 +35,11 @@ _LOCKED_HINT = "`piimage lock` makes it, and so does a build without `--locked`"
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The roles of one base, what each wants on it by name, and in which layers."""
+    """The roles of one base, what each wants on it by name, and in which layers; `needed` with what is there already."""
 
     base: Base
     wanted: Mapping[Role, Mapping[str, str]]
+    needed: Mapping[Role, Mapping[str, str]]
     layers: Mapping[Role, tuple[Names, ...]]
 
 
@@ -121,15 +122,20 @@ class Packages:
             )
             roles = [r for r in self.cluster.roles if (r.base, r.base_sha256) == key]
             refuse(self.cluster, roles, base.facts)
-            wanted = {
-                other: real_names(
-                    wanted_packages(self.cluster, other, base.facts),
+            needed = {
+                role: real_names(
+                    wanted_packages(self.cluster, role, base.facts),
                     base.facts,
                     self.cluster.directory,
+                    installed=True,
                 )
-                for other in roles
+                for role in roles
             }
-            self._groups[key] = _Group(base, wanted, layers.split(wanted))
+            wanted = {
+                role: {name: who for name, who in names.items() if name not in base.facts.packages}
+                for role, names in needed.items()
+            }
+            self._groups[key] = _Group(base, wanted, needed, layers.split(wanted))
         return self._groups[key]
 
     def _settle(self, group: _Group, present: Lock) -> list[Layer]:
@@ -146,7 +152,7 @@ class Packages:
                         if archive is None:
                             archive = self._archive(group.base, stack)
                         layer = archive.resolve({n: group.wanted[role][n] for n in names}, chain)
-                    layers.refuse_removals(layer, group.wanted[role])
+                    layers.refuse_removals(layer, group.needed[role])
                     roles = dict.fromkeys(
                         r.name
                         for r, other in group.layers.items()

@@ -27,13 +27,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]+")
 
 
 def real_names(
-    wanted: Mapping[str, str], facts: Facts, beside: Path | None = None
+    wanted: Mapping[str, str],
+    facts: Facts,
+    beside: Path | None = None,
+    *,
+    installed: bool = False,
 ) -> dict[str, str]:
     """The base's own names for `{logical name: who asked for it}`, each with who asked for it.
 
     `beside` is the directory of cluster.yaml, whose `profiles/packages` goes before ours. What is installed in
-    the base already is left out. Raises `UnsupportedError` for what the base has nothing for, `ConfigError` for a
-    table that is not valid.
+    the base already is left out, but for `installed`. Raises `UnsupportedError` for what the base has nothing for,
+    `ConfigError` for a table that is not valid.
     """
     tables = [_table(name, beside) for name in levels(facts)]
     found: dict[str, str] = {}
@@ -45,7 +49,7 @@ def real_names(
                 hint="if it has, name it in profiles/packages/ beside cluster.yaml",
             )
         for name in own:
-            if name not in facts.packages:
+            if installed or name not in facts.packages:
                 found.setdefault(name, who)
     return found
 
