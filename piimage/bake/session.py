@@ -35,7 +35,7 @@ _LOCKED_HINT = "`piimage lock` makes it, and so does a build without `--locked`"
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The roles of one base, what each wants on it by name, and in which layers; `needed` with what is there already."""
+    """The roles of one base, what each wants on it by name, and in which layers; `needed` with what is there."""
 
     base: Base
     wanted: Mapping[Role, Mapping[str, str]]
