@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 
 #: What `env:LAB_PSK` in a cluster.yaml leads to.
 PSK = "fedcba9876543210" * 4
+#: A cluster of a head with all that it may have.
+HEAD = """\
+version: 1
+name: hats
+base: vendor
+timezone: Europe/Rome
+users:
+  - {name: ada, uid: 1000, rename_from: auto, sudo: nopasswd, password: locked}
+network:
+  wired: {subnet: 10.77.0.0/16, first: 10.77.3.1}
+  wifi: {ssid: "Lab 2", country: NO, psk: "env:LAB_PSK"}
+shares: [{path: /srv/work, server: head}]
+nodes: {count: 1, name: "n{n}", head: 0}
+"""
 
 
 def run(home: Path, *words: str) -> str:

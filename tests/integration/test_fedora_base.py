@@ -15,19 +15,6 @@ from typer.testing import CliRunner
 from piimage.cli.main import app
 from piimage.distros import boot_loader
 
-YAML = """\
-version: 1
-name: hats
-base: vendor
-timezone: Europe/Rome
-users:
-  - {name: ada, uid: 1000, rename_from: auto, sudo: nopasswd, password: locked}
-network:
-  wired: {subnet: 10.77.0.0/16, first: 10.77.3.1}
-  wifi: {ssid: "Lab 2", country: NO, psk: "env:LAB_PSK"}
-shares: [{path: /srv/work, server: head}]
-nodes: {count: 1, name: "n{n}", head: 0}
-"""
 CARD = fedora.minimal(fedora.NEW)
 ENTRY = f"/loader/entries/{'0' * 31}f-{fedora.NEW.kernel}.conf"
 
@@ -36,7 +23,7 @@ ENTRY = f"/loader/entries/{'0' * 31}f-{fedora.NEW.kernel}.conf"
 def home(tmp_path_factory):
     """The image imported as a base, and node 0 built over it."""
     home = tmp_path_factory.mktemp("fedora")
-    over_vendor.build(home, CARD, YAML)
+    over_vendor.build(home, CARD, over_vendor.HEAD)
     return home
 
 

@@ -23,19 +23,6 @@ from piimage.disk.table import read_table
 from piimage.distros import boot_loader
 from piimage.progress import Quiet
 
-YAML = """\
-version: 1
-name: hats
-base: vendor
-timezone: Europe/Rome
-users:
-  - {name: ada, uid: 1000, rename_from: auto, sudo: nopasswd, password: locked}
-network:
-  wired: {subnet: 10.77.0.0/16, first: 10.77.3.1}
-  wifi: {ssid: "Lab 2", country: NO, psk: "env:LAB_PSK"}
-shares: [{path: /srv/work, server: head}]
-nodes: {count: 1, name: "n{n}", head: 0}
-"""
 GROUP = fedora_server.BESIDE
 CARD = fedora_server.server(43, group=GROUP, root_size=320 * MIB, boot_size=320 * MIB)
 KERNEL = fedora_server.release(43, GROUP).kernel
@@ -68,7 +55,7 @@ class Seen:
 def home(tmp_path_factory):
     """The image imported as a base, and node 0 built over it."""
     home = tmp_path_factory.mktemp("server")
-    over_vendor.build(home, CARD, YAML)
+    over_vendor.build(home, CARD, over_vendor.HEAD)
     return home
 
 
