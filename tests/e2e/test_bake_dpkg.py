@@ -26,7 +26,7 @@ from piimage.bases.record import Origin
 from piimage.bases.store import Store
 from piimage.cli.loading import load
 from piimage.disk import ext4
-from piimage.disk.ext4_inode import Inodes
+from piimage.disk.ext4 import Ext4
 from piimage.disk.sparse import allocated_bytes, copy_sparse, hash_file
 from piimage.disk.window import window
 from piimage.errors import (
@@ -329,9 +329,9 @@ def test_a_bake_of_nothing_changes_nothing(lab, name):
         assert one.read(446) == other.read(446)
     count = 0
     with window(base.path, start) as then, window(made.path, start) as now:
-        old, new = Inodes(then), Inodes(now)
-        with ext4.open_ext4(base.path, start) as a, ext4.open_ext4(made.path, start) as b:
-            assert a.uuid == b.uuid
+        before, after = Ext4(then), Ext4(now)
+        assert before.uuid == after.uuid
+        old, new = before.inodes, after.inodes
         sb = old.superblock
         for group_then, group_now in zip(old.groups, new.groups, strict=False):
             size = sb.inode_size * sb.inodes_per_group
@@ -348,7 +348,7 @@ def test_a_bake_of_nothing_changes_nothing(lab, name):
                     place = block * sb.block_size
                     assert now.read(place, sb.block_size) == then.read(place, sb.block_size)
                 if raw[1] >> 4 == 4:
-                    assert new.content(new.inode(count)) == old.content(old.inode(count))
+                    assert after.content(new.inode(count)) == before.content(old.inode(count))
     assert count == sb.inodes
     assert ext4.list_tree(made.path, start, ["/"]) == ext4.list_tree(base.path, start, ["/"])
     no_trace_of(lab)
