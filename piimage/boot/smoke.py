@@ -61,9 +61,10 @@ def stand_in(way: Access, vm: Vm, mac: str, *, reach: float) -> None:
 def run(way: Access, vm: Vm, *, part: float, reach: float, limit: float) -> dict[str, Any]:
     """The report of `piimage-smoke`, whether all was well or not; each part of it has `part` seconds.
 
+    As long it waits for the nodes' clocks: they were set in whole seconds, and chrony takes its time after a start.
     Raises `RehearsalError` when there is no report: the image lacks it, it failed, or took over `limit` seconds.
     """
-    command = f"piimage-smoke --json --limit {part:.0f}"
+    command = f"piimage-smoke --json --limit {part:.0f} --wait {part:.0f}"
     done = guest.call(way, command, vm, reach=reach, limit=limit)
     if done.returncode == _NOT_FOUND:
         raise RehearsalError(

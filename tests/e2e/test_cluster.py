@@ -31,7 +31,7 @@ users:
 network:
   wired: {subnet: 192.168.77.0/28, first: 192.168.77.3}
 shares: [{path: /srv/cluster, server: head}]
-mpi: {flavour: openmpi, slots: 2}
+mpi: {flavour: openmpi, slots: 4}
 nodes: {count: 3, name: "n{n}"}
 """
 NODES = ["n0", "n1", "n2"]
@@ -236,7 +236,7 @@ def test_the_cluster_computes_over_the_wire_alone(played, built):
     smoke = played["report"]["smoke"]
 
     assert (smoke["ok"], smoke["failures"]) == (True, [])
-    assert smoke["mpi"]["ranks"] == 6
+    assert smoke["mpi"]["ranks"] == 12
     assert {(pair["from"], pair["to"]) for pair in smoke["pairs"]} == {
         ("n0", "n1"), ("n0", "n2"), ("n1", "n2"),
     }  # fmt: skip

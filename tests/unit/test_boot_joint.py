@@ -187,7 +187,7 @@ def test_the_smoke_test_runs_on_the_head_after_the_stand_in(company, play):
 
     assert problems(report) == []
     assert report.smoke["mpi"]["ranks"] == 12
-    assert company.said("node0.commands")[-1] == "piimage-smoke --json --limit 360"
+    assert company.said("node0.commands")[-1] == "piimage-smoke --json --limit 360 --wait 360"
     assert not any("piimage-smoke" in command for command in company.said("node1.commands"))
     for name in company.names:
         assert company.said(f"{name}.commands")[0] == "python3 -", (

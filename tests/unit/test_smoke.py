@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from piimage.guest.smoke import main as smoke
-from piimage.guest.smoke import reach, roster
+from piimage.guest.smoke import reach, roster, survey
 from piimage.guest.smoke import report as reports
 
 pytestmark = pytest.mark.processes
@@ -541,6 +541,24 @@ def test_the_report_is_written_too(cluster, capsys):
     assert json.loads(target.read_text())["ok"] is True
     assert target.stat().st_mode & 0o777 == 0o644
     assert "lab: all is well" in capsys.readouterr().out
+
+
+def test_waiting_is_for_clocks_that_chrony_has_yet_to_set(cluster, report, monkeypatch):
+    monkeypatch.setattr(survey, "_PAUSE", 0.1)
+    cluster.tool(
+        "chronyc",
+        'asked="$PIIMAGE_ROOT/asked"; echo >> "$asked"; leap=Normal\n'
+        '[ "$NODE" != node1 ] || [ "$(wc -l < "$asked")" -gt 2 ] || leap="Not synchronised"\n'
+        'echo "0A,10.1.10.240,10,1,0.0001,0,0,0,0,0,0,0,64,$leap"',
+    )
+
+    status, found = report("--wait", "60", "--limit", "20")
+
+    assert status == 0
+    asked = {name: (cluster.place / "root" / name / "asked").read_text() for name in NODES}
+    assert {name: len(lines) for name, lines in asked.items()} == {HEAD: 2, "node1": 4, "node2": 2}
+    (clock,) = (c for c in found["nodes"][1]["checks"] if c["name"] == "clock")
+    assert clock["found"].endswith("chrony: normal")
 
 
 def test_waiting_ends_when_the_time_is_over(cluster, report):

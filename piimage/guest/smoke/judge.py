@@ -153,6 +153,11 @@ def _marks(roster: Roster, facts: Facts, token: str) -> Iterator[Finding]:
         yield equal(f"file on {path}", expected, found["owner"], words)
 
 
+def kept_by_chrony(tracking: str | None) -> str:
+    """How chrony keeps a clock (`normal`, `not synchronised`), from `chronyc -c tracking`; empty if it does not say."""
+    return "".join((tracking or "").split(",")[_LEAP : _LEAP + 1]).lower()
+
+
 def _clock(roster: Roster, facts: Facts, clock: tuple[float, float]) -> Finding:
     """Judged only as far as the time that the question took allows."""
     ahead, error = clock
@@ -161,8 +166,8 @@ def _clock(roster: Roster, facts: Facts, clock: tuple[float, float]) -> Finding:
         ok = None
     direction = "ahead of" if ahead > 0 else "behind"
     found = f"{ahead:+.3f} s (± {error:.3f})"
-    leap = (facts["chrony"] or "").split(",")[_LEAP:]
-    state = f"; chrony: {leap[0].lower()}" if leap else ""
+    kept = kept_by_chrony(facts["chrony"])
+    state = f"; chrony: {kept}" if kept else ""
     words = f"its clock is {abs(ahead):.1f} s {direction} that of {roster.head}{state}"
     return Finding("clock", ok, f"within {CLOCK} s of {roster.head}", found + state, words)
 

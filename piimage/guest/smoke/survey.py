@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .dialogue import Dialogue, Silent
 from .findings import Finding
-from .judge import CLOCK, judge
+from .judge import CLOCK, judge, kept_by_chrony
 from .reach import everywhere
 
 if TYPE_CHECKING:
@@ -111,15 +111,19 @@ def counters(roster: Roster, nodes: list[Node], limit: float) -> dict[str, Any]:
 
 
 def wait(roster: Roster, seconds: float, limit: float) -> None:
-    """Until every node answers and agrees about the time, or the seconds are over."""
+    """Until every node answers and agrees about the time, or the seconds are over.
+
+    A clock that chrony has yet to set may be right for now by chance, and within the error of a slow answer.
+    """
     deadline = time.monotonic() + seconds
     missing = list(roster.nodes)
 
     def ask(node: Node) -> bool:
         try:
             with Dialogue(node, roster.head, min(limit, max(deadline - time.monotonic(), 1))) as it:
-                ahead, error = it.clock()
-                return abs(ahead) - error <= CLOCK
+                ahead, _ = it.clock()
+                settled = kept_by_chrony(it.ask({"ask": "tracking"})) != "not synchronised"
+                return abs(ahead) <= CLOCK and settled
         except Silent:
             return False
 
