@@ -7,6 +7,7 @@ lib/format_text/layout.h; lvmcache(7); the metadata is text. The image is untrus
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +31,8 @@ _CRC = 0xF597A6CF
 _HEADER, _IGNORED = 512, 1
 _MAX_AREAS, _MAX_TEXT, _MAX_VOLUMES = 16, 4 << 20, 256
 _LINEAR = "striped"  # with one stripe
+#: Of a group and a volume (lvm(8), "Valid names"): they become part of a device's path.
+_NAME = re.compile(r"(?!-|\.{1,2}\Z)[A-Za-z0-9+_.-]{1,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,9 @@ def _volumes(
     listed = _section(content, "logical_volumes") if "logical_volumes" in content else {}
     if len(listed) > _MAX_VOLUMES:
         raise ValueError("it has too many volumes")
+    for name in (group, *listed):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"`{name[:40]}` is no name")
     taken: list[tuple[int, int]] = []
     for name in listed:
         kind, pieces = _pieces(_section(listed, name), own, extent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -126,6 +127,24 @@ def test_metadata_that_contradict_themselves_are_damage(tmp_path, old, new, word
         read(image, Group())
 
     assert words in e.value.message
+
+
+@pytest.mark.parametrize("name", [".", "..", "-r", "../r", "a/b", "r" * 128])
+@pytest.mark.parametrize("what", ["root", "fedora"])
+def test_names_that_lead_elsewhere_are_damage(tmp_path, what, name):
+    text = f"\n{Group().text(ROOT)}".replace(f"\n{what} {{", f"\n{name} {{")
+
+    with pytest.raises(ImageError, match=re.escape(f"`{name[:40]}` is no name")):
+        read(write(tmp_path, Group(), text), Group())
+
+
+@pytest.mark.parametrize("name", ["...", "+r", "_r-", ".r", "r" * 127])
+def test_names_that_lvm_allows(tmp_path, name):
+    text = Group().text(ROOT).replace("\nroot {", f"\n{name} {{")
+
+    (found,) = read(write(tmp_path, Group(), text), Group())
+
+    assert found.name == name
 
 
 def test_volumes_that_overlap_are_damage(tmp_path):
