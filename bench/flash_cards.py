@@ -1,12 +1,11 @@
-"""What several cards, small changes and breaks cost: `piimage flash` from one variant in frames and its stamps.
+"""What several cards cost: `piimage flash` from one variant in frames and its stamps.
 
     sudo .venv/bin/python bench/flash_cards.py [--image FILE] [--runs N]
 
 Four cards of 20 MiB/s against one, then four of which one has a quarter of that: how long the slowest of the others
-takes against one alone; the slow one itself is not waited for (`bench/targets.py`: nbdkit, libnbd-bin). Then a card
-that reads 90 MB/s and writes 25 MB/s, as real ones do: written anew, gone on with after a kill at 63 % of the writing,
-and written with `--update` after one part of twenty has changed. The image is the cached default base, or FILE, packed
-by a build's own code. Medians of the ratios; both sides of a ratio in one run. Cards are compared with the image.
+takes against one alone; the slow one itself is not waited for (`bench/targets.py`: nbdkit, libnbd-bin). The image is
+the cached default base, or FILE, packed by a build's own code. Medians of the ratios; both sides of a ratio in one run.
+Cards are compared with the image.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from images import SIGNATURE, subject
-from targets import MIB, Run, card, flash, limited
+from targets import MIB, Run, flash, limited
 
 from piimage import artifact
 from piimage.disk.slots import Patch
@@ -49,35 +48,19 @@ class Cluster:
     source: Path
     subject: Subject
 
-    def write(
-        self,
-        cards: dict[int, Path],
-        *more: str,
-        until: float = 9.0,
-        cards_done: int | None = None,
-    ) -> Run:
-        """Write the cards; killed once `until` of what is in use was moved to or from one, or `cards_done` are done."""
+    def write(self, cards: dict[int, Path], done: int | None = None) -> Run:
+        """Write the cards; killed once so many are `done`."""
         nodes = [word for n, device in cards.items() for word in ("--node", f"{n}={device}")]
-        most = until * self.subject.used
-        return flash(
-            "--cluster",
-            self.source,
-            *nodes,
-            *more,
-            until=lambda done: done > most,
-            cards=cards_done,
-        )
+        return flash("--cluster", self.source, *nodes, cards=done)
 
 
 def main() -> None:
     found: dict[str, list[float]] = defaultdict(list)
     with subject(runs=(3, "how often")) as it:
+        print(it.words, flush=True)
         cluster = make(it)
         for number in range(it.options.runs):
-            for what, value in {
-                **several(it.home / f"several{number}", cluster),
-                **one(it.home / f"one{number}", cluster),
-            }.items():
+            for what, value in several(it.home / f"several{number}", cluster).items():
                 found[what].append(value)
                 print(f"  {what:44} {value:8.2f}", flush=True)
     for what, values in found.items():
@@ -125,7 +108,7 @@ def several(home: Path, cluster: Cluster) -> dict[str, float]:
             n: stack.enter_context(limited(home / "slow" / f"{n}", size, rate))
             for n, rate in enumerate(rates)
         }
-        slow = cluster.write(cards, cards_done=3)
+        slow = cluster.write(cards, done=3)
         for n in range(3):
             it.check(home / "slow" / f"{n}", signature(n))
     peers = max(slow.cards[str(cards[n])] for n in range(3))
@@ -136,24 +119,6 @@ def several(home: Path, cluster: Cluster) -> dict[str, float]:
         "memory of one card, MiB": alone.memory / MIB,
         "memory of four cards, MiB": four.memory / MIB,
         "memory of four cards, one slow, MiB": slow.memory / MIB,
-    }
-
-
-def one(home: Path, cluster: Cluster) -> dict[str, float]:
-    """A card that reads faster than it writes."""
-    it = cluster.subject
-    with card(home, it.payload.size, read=90, write=25) as device:
-        fresh = cluster.write({0: device})
-        it.change(home)
-        update = cluster.write({0: device}, "--update")
-        it.check(home, signature(0))
-        cluster.write({0: device}, until=0.63)
-        resumed = cluster.write({0: device}, "--resume")
-        it.check(home, signature(0))
-    return {
-        "90/25 MB/s: anew, seconds": fresh.seconds,
-        "90/25 MB/s: --update, 5 % changed / anew": update.seconds / fresh.seconds,
-        "90/25 MB/s: --resume from 63 % / anew": resumed.seconds / fresh.seconds,
     }
 
 

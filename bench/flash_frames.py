@@ -20,6 +20,7 @@ from piimage.artifact import publish
 
 def main() -> None:
     with subject(runs=(3, "how often")) as it:
+        print(it.words, flush=True)
         ours = publish(it.image, it.home, "ours", fmt="img.zst")
         others = {"zst": ["zstd", "-3", "-T0"], "xz": ["xz", "-1", "-T0"]}
         for kind, tool in others.items():

@@ -6,16 +6,19 @@ import argparse
 import compileall
 import os
 import random
+import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from targets import MIB
+from targets import MIB, loop
 
 import piimage
 from piimage.bases.cache import cache_root
+from piimage.disk.sparse import copy_sparse
+from piimage.disk.table import grow_last_partition
 from piimage.flash.payload import open_payload
 from piimage.flash.ranges import amount, pieces
 
@@ -41,6 +44,24 @@ class Subject:
     def used(self) -> int:
         """Bytes of it that are in use."""
         return amount(self.payload.needed)
+
+    @property
+    def words(self) -> str:
+        """How large it is, to be printed."""
+        return f"{self.payload.size / MIB:.0f} MiB, {self.used / MIB:.0f} MiB in use"
+
+    def larger(self, part: float) -> Subject:
+        """The same image, its root grown until only so large a `part` of it is in use; itself if it is so already."""
+        size = round(self.used / part) // MIB * MIB
+        if size <= self.payload.size:
+            return self
+        image = self.home / "larger.img"
+        copy_sparse(self.image, image)
+        root = max(grow_last_partition(image, size).partitions, key=lambda p: p.start)
+        where = ["--offset", str(root.start), "--sizelimit", str(root.size)]
+        with loop(image, *where) as device:
+            subprocess.run(["resize2fs", "-f", device], check=True, capture_output=True)
+        return replace(self, image=image, payload=open_payload(image))
 
     def change(self, card: Path) -> None:
         """Other bytes in one of twenty chunks of what is in use, on the card whose backing is in `card`."""
@@ -77,7 +98,4 @@ def subject(**more: tuple[float, str]) -> Iterator[Subject]:
     compileall.compile_dir(Path(piimage.__file__).parent, quiet=1)
     image = options.image or next((cache_root() / "bases").glob("*/image.img"))
     with tempfile.TemporaryDirectory(dir="/dev/shm") as home:
-        found = Subject(image, open_payload(image), Path(home), options)
-        size, used = found.payload.size / MIB, found.used / MIB
-        print(f"{size:.0f} MiB, {used:.0f} MiB in use", flush=True)
-        yield found
+        yield Subject(image, open_payload(image), Path(home), options)

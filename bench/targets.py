@@ -80,7 +80,7 @@ class Run:
 def memory(home: Path, size: int) -> Iterator[Path]:
     """A device as quick as memory; what it holds is in `home/backing`."""
     backing = _backing(home, size)
-    with _loop(backing) as device:
+    with loop(backing) as device:
         yield device
 
 
@@ -124,12 +124,13 @@ def _served(home: Path, plugin: Sequence[object]) -> Iterator[Path]:
             while not there.exists():
                 time.sleep(0.05)
         stack.callback(subprocess.run, ["fusermount", "-u", "-z", mount], check=False)
-        yield stack.enter_context(_loop(mount / "card"))
+        yield stack.enter_context(loop(mount / "card"))
 
 
 @contextmanager
-def _loop(file: Path) -> Iterator[Path]:
-    argv = ["losetup", "--find", "--show", "--direct-io=on", str(file)]
+def loop(file: Path, *more: str) -> Iterator[Path]:
+    """A loop device with direct I/O over the file, made by `losetup` with `more` options."""
+    argv = ["losetup", "--find", "--show", "--direct-io=on", *more, str(file)]
     device = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
     try:
         yield Path(device)
