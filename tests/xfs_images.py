@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
+from piimage.disk.checksum import crc32c
+from piimage.disk.slots import Patch
+
 MIB = 1 << 20
 #: The smallest that mkfs.xfs makes.
 SIZE = 300 * MIB
@@ -63,3 +66,21 @@ def _described(name, node, contents):
         source = contents / str(len(list(contents.iterdir())))
         source.write_bytes(node.data)
         yield head.format("-") + f" {source}"
+
+
+def summed(raw, at):
+    """A structure with its checksum, which is at byte `at`."""
+    raw = bytearray(raw)
+    raw[at : at + 4] = bytes(4)
+    raw[at : at + 4] = (crc32c(0xFFFFFFFF, raw) ^ 0xFFFFFFFF).to_bytes(4, "little")
+    return bytes(raw)
+
+
+def resummed(image, start, size, at, changes):
+    """A patch for the structure of `size` bytes at byte `start`: `(offset, bytes)` of the image, a right checksum."""
+    with image.open("rb") as file:
+        file.seek(start)
+        raw = bytearray(file.read(size))
+    for place, data in changes:
+        raw[place - start : place - start + len(data)] = data
+    return Patch(start, summed(raw, at))

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.disk.crc32c import crc32c
+from piimage.disk.checksum import crc32c
 from piimage.disk.ext4 import Ext4
 from piimage.disk.ext4_inode import Inodes
 from piimage.disk.ext4_super import RO_METADATA_CSUM, SUPERBLOCK_OFFSET

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from piimage.disk.crc32c import crc32c
+from piimage.disk.checksum import crc32c
 from piimage.disk.ext4_inode import block_map
 
 if TYPE_CHECKING:

@@ -145,13 +145,7 @@ def _volumes(
     (group,) = (name for name, value in metadata.items() if isinstance(value, dict))
     content = _section(metadata, group)
     extent = _number(content, "extent_size") * _SECTOR
-    own = {}
-    for name in _section(content, "physical_volumes"):
-        described = _section(_section(content, "physical_volumes"), name)
-        if str(described["id"]).replace("-", "") == physical.uuid:
-            own[name] = (_number(described, "pe_start") * _SECTOR, _number(described, "pe_count"))
-    if len(own) != 1:
-        raise ValueError("the group does not know the physical volume")
+    own = _own(_section(content, "physical_volumes"), physical.uuid)
     listed = _section(content, "logical_volumes") if "logical_volumes" in content else {}
     if len(listed) > _MAX_VOLUMES:
         raise ValueError("it has too many volumes")
@@ -170,6 +164,18 @@ def _volumes(
     for (one, length), (two, _) in pairwise(sorted(taken)):
         if one + length > two:
             raise ValueError("volumes overlap")
+
+
+def _own(described: dict[str, Value], uuid: str) -> dict[str, tuple[int, int]]:
+    """The name that the group has for the physical volume: its first extent's byte, and how many it has."""
+    own = {}
+    for name in described:
+        volume = _section(described, name)
+        if str(volume["id"]).replace("-", "") == uuid:
+            own[name] = (_number(volume, "pe_start") * _SECTOR, _number(volume, "pe_count"))
+    if len(own) != 1:
+        raise ValueError("the group does not know the physical volume")
+    return own
 
 
 def _pieces(

@@ -1,7 +1,7 @@
 """XFS inside an image: its files, what is in use, and `xfs_repair` as its judge.
 
-The image is untrusted, see `piimage.disk.tree`. Checked are the checksums of the superblock and of all that tells of
-free space, and of all other metadata that it is what its place says: magic, address, owner and file system.
+The image is untrusted, see `piimage.disk.tree`. Checked is of all metadata that is read the checksum, and that it is
+what its place says: magic, address, owner and file system.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.disk.atomic import write_errors
+from piimage.disk.checksum import holds
 from piimage.disk.sparse import copy_part
 from piimage.disk.tree import FileTree
 from piimage.disk.window import gaps, joined, window
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _TOO_OLD = "Using a more recent xfs_repair is recommended"
 _MAX_TARGET = 1024  # XFS_SYMLINK_MAXLEN
+_MAX_PIECE = 1 << 16  # of one, in bytes: a block, or two small ones
 _TARGET_HEADER = struct.Struct(">4sII4x16sQQ8x")
 _TARGET_MAGIC = b"XSLM"
 #: What xfs_repair(8) says of any file system, and where images lie in files.
@@ -114,16 +116,15 @@ class Xfs(FileTree):
         """A target in blocks: each run of them has a header of its own."""
         target, uuid = b"", self.inodes.superblock.meta_uuid
         for piece in self.runs(inode):
-            place = piece.physical * self.block_size
-            room = piece.count * self.block_size - _TARGET_HEADER.size
-            length = min(room, inode.size - len(target))
+            place, size = piece.physical * self.block_size, piece.count * self.block_size
+            length = min(size - _TARGET_HEADER.size, inode.size - len(target))
             if length <= 0:
                 break
-            raw = self.source.read(place, _TARGET_HEADER.size + length)
+            raw = self.source.read(place, size) if size <= _MAX_PIECE else bytes(self.block_size)
             expected = (_TARGET_MAGIC, len(target), length, uuid, inode.number, place // 512)
-            if _TARGET_HEADER.unpack_from(raw) != expected:
+            if _TARGET_HEADER.unpack_from(raw) != expected or not holds(raw, 12):
                 raise self.damaged(f"the link in inode {inode.number} has a broken block")
-            target += raw[_TARGET_HEADER.size :]
+            target += raw[_TARGET_HEADER.size : _TARGET_HEADER.size + length]
         return target
 
     def device(self, inode: Inode) -> tuple[int, int]:

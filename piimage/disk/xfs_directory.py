@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from piimage.disk.checksum import holds
 from piimage.disk.xfs_inode import LOCAL
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def _blocks(inodes: Inodes, directory: Inode) -> Iterator[tuple[bytes, int]]:
         end = len(block)
         if magic == _SINGLE:  # hashes lie behind the records: 8 bytes each, and two counts
             end -= 8 + int.from_bytes(block[-8:-4], "big") * 8
-        if magic not in (_SINGLE, _DATA) or (place, uuid, owner) != expected or end < _HEADER:
+        known = magic in (_SINGLE, _DATA) and (place, uuid, owner) == expected
+        if not known or end < _HEADER or not holds(block, 4):
             raise inodes.damaged(f"directory inode {directory.number} has a broken block")
         yield block, end
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from piimage.disk.xfs_super import checksum_holds
+from piimage.disk.checksum import holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def _free(source: Window, superblock: Superblock, group: int) -> Iterator[tuple[
     if (
         (magic, version, number, length) != (_MAGIC, 1, group, superblock.group_length(group))
         or raw[64:80] != superblock.meta_uuid
-        or not checksum_holds(raw, 216)
+        or not holds(raw, 216)
     ):
         raise broken
     root, depth, free = (int.from_bytes(raw[at : at + 4], "big") for at in (16, 28, 52))
@@ -84,7 +84,7 @@ class _Tree:
         raw = self._source.read(place * size, size)
         magic, height, count, address, uuid, owner = struct.unpack_from(">4sHH8xQ8x16sI", raw)
         expected = (_TREE_MAGIC, level, place * size // 512, superblock.meta_uuid, self._group)
-        if (magic, height, address, uuid, owner) != expected or not checksum_holds(raw, 52):
+        if (magic, height, address, uuid, owner) != expected or not holds(raw, 52):
             raise self._broken()
         # Empty is only the tree of a group without free space.
         room = (size - _HEADER) // (12 if level else 8)

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.disk.crc32c import crc32c
+from piimage.disk.checksum import holds
 from piimage.disk.xfs_log import is_clean
 from piimage.errors import ImageError
 
@@ -115,7 +115,7 @@ def read_superblock(source: Window) -> Superblock:
             f"`{source.name}` has an xfs file system of version {version & _VERSION_MASK}, "
             "and version 5 alone is supported"
         )
-    if sector_size not in (512, 1024, 2048, 4096, 8192, 16384, 32768) or not checksum_holds(
+    if sector_size not in (512, 1024, 2048, 4096, 8192, 16384, 32768) or not holds(
         source.read(0, sector_size), 224
     ):
         raise ImageError(f"`{source.name}` has a damaged xfs superblock")
@@ -129,12 +129,6 @@ def read_superblock(source: Window) -> Superblock:
             hint="shut the machine down before copying its card, or mount and unmount it once on a copy",
         )
     return found
-
-
-def checksum_holds(raw: bytes, at: int) -> bool:
-    """Whether the CRC-32C at byte `at` of a structure is that of the structure, taken with zeros in that place."""
-    total = crc32c(crc32c(crc32c(0xFFFFFFFF, raw[:at]), bytes(4)), raw[at + 4 :])
-    return total ^ 0xFFFFFFFF == int.from_bytes(raw[at : at + 4], "little")
 
 
 def settings(source: Window) -> str:

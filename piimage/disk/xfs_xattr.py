@@ -9,6 +9,7 @@ import struct
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from piimage.disk.checksum import holds
 from piimage.disk.xfs_inode import LOCAL
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class _Tree:
             seen.add(number)
             place, raw = self._read(number)
             magic, address, uuid, owner, count = struct.unpack_from(">8xH6xQ8x16sQH", raw)
-            self._check((address, uuid, owner), place)
+            self._check((address, uuid, owner), place, raw)
             if magic == _NODE and 0 < count <= (self._size - _NODE_HEADER) // 8:
                 pairs = struct.unpack_from(f">{count * 2}I", raw, _NODE_HEADER)
                 todo += pairs[:0:-2]
@@ -135,7 +136,7 @@ class _Tree:
         while len(out) < size:
             place, raw = self._read(number)
             magic, offset, length, uuid, owner, address = struct.unpack_from(">4sII4x16sQQ", raw)
-            self._check((address, uuid, owner), place)
+            self._check((address, uuid, owner), place, raw)
             room = min(size - len(out), self._size - _REMOTE_HEADER)
             if (magic, offset, length) != (_REMOTE, len(out), room):
                 raise _broken(self._inodes, self._inode)
@@ -152,10 +153,12 @@ class _Tree:
         place = run.physical + number - run.logical
         return place, self._inodes.source.read(place * self._size, self._size)
 
-    def _check(self, found: tuple[int, bytes, int], place: int) -> None:
-        """A block's address, UUID and owner."""
-        address = place * self._size // 512
-        if found != (address, self._inodes.superblock.meta_uuid, self._inode.number):
+    def _check(self, found: tuple[int, bytes, int], place: int, raw: bytes) -> None:
+        """A block's address, UUID and owner, and its checksum."""
+        expected = (
+            place * self._size // 512, self._inodes.superblock.meta_uuid, self._inode.number,
+        )  # fmt: skip
+        if found != expected or not holds(raw, 12):
             raise _broken(self._inodes, self._inode)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from piimage.disk import ext4, ext4_settle, fat, fat_settle
-from piimage.disk.crc32c import crc32c
+from piimage.disk.checksum import crc32c
 from piimage.disk.sparse import copy_sparse
 from piimage.errors import ImageError
 

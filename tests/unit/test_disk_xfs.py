@@ -10,9 +10,8 @@ import struct
 import time
 
 import pytest
-from xfs_images import MIB, SIZE, Node, make_xfs, xfs_db
+from xfs_images import MIB, SIZE, Node, make_xfs, resummed, xfs_db
 
-from piimage.disk.crc32c import crc32c
 from piimage.disk.slots import Patch
 from piimage.disk.sparse import copy_sparse, data_ranges
 from piimage.disk.xfs import check, open_xfs
@@ -291,7 +290,11 @@ def test_attributes_that_are_none(own, flag):
         names = [xfs.source.read(entries + i * 8 + 6, 1)[0] for i in (0, 1)]
     at = place + 512 - len(short.data) + 4 + 2
     first = entries + 8 * names.index(0) + 6  # the remote one has no flags
-    with open_xfs(own, 0, [Patch(at, bytes([flag | 4])), Patch(first, bytes([flag]))]) as xfs:
+    patches = [
+        resummed(own, place, 512, 100, [(at, bytes([flag | 4]))]),
+        resummed(own, entries - 80, 4096, 12, [(first, bytes([flag]))]),
+    ]
+    with open_xfs(own, 0, patches) as xfs:
         # Those of /etc/passwd lie in the inode, which is read again.
         found = [xfs.attributes(xfs.inode(inodes[path].number)) for path in ("/etc/passwd", "/big")]
 
@@ -300,12 +303,7 @@ def test_attributes_that_are_none(own, flag):
 
 def of_superblock(image, at, data):
     """A superblock whose bytes `at` are `data`, with a checksum that is right."""
-    with image.open("rb") as file:
-        raw = bytearray(file.read(512))
-    raw[at : at + len(data)] = data
-    raw[224:228] = bytes(4)
-    raw[224:228] = (crc32c(0xFFFFFFFF, raw) ^ 0xFFFFFFFF).to_bytes(4, "little")
-    return Patch(0, bytes(raw))
+    return resummed(image, 0, 512, 224, [(at, data)])
 
 
 @pytest.mark.parametrize(
