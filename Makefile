@@ -18,10 +18,11 @@ setup: ## install what is missing: Debian packages, then a virtual environment i
 setup-tests:
 	@bash own.sh bash setup.sh tests
 
-lint: ## ruff, import-linter
+lint: ## ruff, import-linter; nodes' programs run with Python 3.7
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.7- piimage/guest
 
 type: ## mypy --strict
 	$(BIN)/mypy

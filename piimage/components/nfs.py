@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from piimage.components import nfs_release
 from piimage.components.contribution import Check, Contribution
+from piimage.components.textfile import add_options, rewritten
 from piimage.components.unit_text import literal, unit_name
 from piimage.delta import Delta, Directory, File
 from piimage.errors import UnsupportedError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _UNITS = "/etc/systemd/system"
 _EXPORTS = "/etc/exports.d/piimage.exports"
 _SERVER_CONF = "/etc/nfs.conf"
+#: nfs-utils 1.3 (bullseye, buster) knows no such file: a unit makes options of programs from the variables here.
+_DEFAULTS, _FROM_DEFAULTS = "/etc/default/nfs-kernel-server", "nfs-config.service"
 _SERVER, _CLIENT = "nfs-server.service", "nfs-client.target"
 #: Only versions 2 and 3 want these, and the last one only pNFS on block devices.
 _UNWANTED = (
@@ -42,6 +45,10 @@ _UNWANTED = (
 #: A lease of 30 s instead of 90: a client comes back that much sooner (it waits up to a lease between two
 #: attempts), and after a power cut of all nodes files can be opened 30 s after the server's start.
 _NFSD = "[nfsd]\nvers3=n\nlease-time=30\ngrace-time=30\n"
+_OPTIONS = {
+    "RPCNFSDOPTS": ("--no-nfs-version=3", "--lease-time=30", "--grace-time=30"),
+    "RPCMOUNTDOPTS": ("--no-nfs-version=2", "--no-nfs-version=3"),
+}
 
 #: No delegations (nfsd gives one of writing since Linux 6.6). A client that has one keeps a file that its
 #: program has closed; whoever opens it on the server waits until it is handed back, and nfsd may still hold
@@ -111,14 +118,10 @@ def _check_place(share: Share, facts: Facts) -> None:
 
 def _exports(cluster: Cluster, role: Role, facts: Facts) -> dict[str, Entry]:
     """The folders, who may mount them, and the one version spoken."""
-    if not facts.has(_SERVER_CONF):
-        raise UnsupportedError(
-            f"the base's NFS server has no {_SERVER_CONF}", hint="use a base with nfs-utils 2.5"
-        )
     users = {user.name: user for user in cluster.users}
     entries: dict[str, Entry] = {
         _EXPORTS: File(exports_text(cluster, role).encode()),
-        f"{_SERVER_CONF}.d/10-piimage.conf": File(_NFSD.encode()),
+        **_version(facts),
         _SYSCTL: File(_LEASES),
     }
     for share in cluster.shares:
@@ -128,6 +131,21 @@ def _exports(cluster: Cluster, role: Role, facts: Facts) -> dict[str, Entry]:
             uid, gid = (owner.uid, owner.gid) if owner else (0, 0)
             entries[share.path] = Directory(share.mode, uid, gid)
     return entries
+
+
+def _version(facts: Facts) -> dict[str, Entry]:
+    """Version 4 alone, and its times."""
+    if facts.has(_SERVER_CONF):
+        return {f"{_SERVER_CONF}.d/10-piimage.conf": File(_NFSD.encode())}
+    if _FROM_DEFAULTS not in facts.units:
+        raise UnsupportedError(
+            f"the base's NFS server has neither {_SERVER_CONF} nor the unit {_FROM_DEFAULTS}",
+            hint="use the distribution's own package nfs-kernel-server or nfs-utils",
+        )
+    text = facts.text(_DEFAULTS)
+    for name, options in _OPTIONS.items():
+        text = add_options(text, name, *options)
+    return {_DEFAULTS: rewritten(facts, _DEFAULTS, text)}
 
 
 def exports_text(cluster: Cluster, role: Role) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from piimage.components import slots
 from piimage.components.contribution import Check, Contribution, Stamp
+from piimage.components.textfile import comment_out, rewritten
 from piimage.delta import Absent, Delta, File, Slot
 from piimage.distros.boot_loader import command_line
 from piimage.distros.family import family
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _CONFIG = "/etc/ssh/sshd_config"
 _DROP_IN = f"{_CONFIG}.d/10-piimage.conf"
+_INCLUDES = re.compile(rf"^\s*Include[\s=].*{_CONFIG}\.d/\*\.conf", re.MULTILINE | re.IGNORECASE)
 _KEY_SIZE = 4096
 #: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board
 #: for keys that nobody offers, since ours is the only HostKey.
@@ -58,14 +61,13 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         raise UnsupportedError(
             "the base has no ssh server", hint="use a base with the package openssh-server"
         )
-    refuse(facts)
     if cluster.ssh.x11_forwarding and not {"xauth", "xorg-x11-xauth"} & set(facts.packages):
         raise UnsupportedError(
             "X11 forwarding needs the package xauth, which the base does not have",
             hint="set `ssh: {x11_forwarding: false}` or use a base with xauth",
         )
     entries: dict[str, Entry] = {
-        _DROP_IN: File(config_text(cluster).encode()),
+        **_settings(cluster, facts),
         slots.HOST_KEY: Slot(_KEY_SIZE),
         slots.HOST_PUBLIC: Slot(_KEY_SIZE, mode=0o644),
         slots.HOST_CERTIFICATE: Slot(_KEY_SIZE, mode=0o644),
@@ -88,13 +90,14 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     )
 
 
-def refuse(facts: Facts) -> None:
-    """Raise `UnsupportedError` for a server that does not read drop-ins, as buster's; no package makes it another."""
-    if facts.text(_CONFIG) and f"{_CONFIG}.d/*.conf" not in facts.text(_CONFIG):
-        raise UnsupportedError(
-            f"the base's {_CONFIG} does not include {_CONFIG}.d",
-            hint="use a base with OpenSSH 8.2 or newer and its stock sshd_config",
-        )
+def _settings(cluster: Cluster, facts: Facts) -> dict[str, Entry]:
+    """A drop-in; where the server reads none (OpenSSH before 8.2: buster), the same at the head of its own file."""
+    text = facts.text(_CONFIG)
+    if _INCLUDES.search(text):
+        return {_DROP_IN: File(config_text(cluster).encode())}
+    # Each HostKey counts, not the first one alone.
+    others = comment_out(text, ("HostKey", "HostCertificate"))
+    return {_CONFIG: rewritten(facts, _CONFIG, f"{config_text(cluster)}\n{others}")}
 
 
 def config_text(cluster: Cluster) -> str:

@@ -49,6 +49,14 @@ def set_variable(text: str, name: str, value: str) -> str:
     return with_newline(text) + line + "\n"
 
 
+def add_options(text: str, name: str, *options: str) -> str:
+    """`text` of assignments with `options` among the words of the variable `name`, besides what it has."""
+    found = re.search(rf"^[ \t]*{re.escape(name)}=[\"']?([^\"'\n]*)", text, re.MULTILINE)
+    words = found[1].split() if found else []
+    words += [option for option in options if option not in words]
+    return set_variable(text, name, " ".join(words))
+
+
 def with_newline(text: str) -> str:
     """`text` ending in a newline unless empty, so that an appended line stands alone."""
     return text if not text or text.endswith("\n") else text + "\n"

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from piimage.components.contribution import Check, Contribution
-from piimage.components.textfile import comment_out, rewritten, set_variable, with_newline
+from piimage.components.textfile import add_options, comment_out, rewritten, with_newline
 from piimage.delta import Absent, Delta, File
 from piimage.distros.family import family
 from piimage.errors import UnsupportedError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Debian reads conf.d before its own `pool` and `makestep`, so what is ours would be overridden.
 _OURS = ("pool", "server", "peer", "makestep", "local", "allow")
 _DROP_IN = "10-piimage.conf"
+#: Versions that know no `confdir` (chrony's news of 4.0), as buster's.
+_OLD = re.compile(r"[123]\.")
 #: chronyd's options: where, and in which variable (packages chrony of Debian and of Fedora).
 _DEFAULTS = (("/etc/default/chrony", "DAEMON_OPTS"), ("/etc/sysconfig/chronyd", "OPTIONS"))
 CLOCK_EPOCH = "/usr/lib/clock-epoch"
@@ -43,16 +45,19 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     stock = facts.text(distro.chrony_conf)
     if distro.time_unit not in facts.units or not stock:
         raise UnsupportedError("the base has no chrony", hint="use a base with the package chrony")
-    text = comment_out(stock, _OURS)
-    if not re.search(rf"^confdir .*{re.escape(distro.chrony_confdir)}\b", text, re.MULTILINE):
-        text = with_newline(text) + f"confdir {distro.chrony_confdir}\n"
+    text, ours = with_newline(comment_out(stock, _OURS)), config_text(cluster, role)
+    drop_in = {f"{distro.chrony_confdir}/{_DROP_IN}": File(ours.encode())}
+    if _OLD.match(facts.packages.get("chrony", "")):
+        text, drop_in = text + ours, {}
+    elif not re.search(rf"^confdir .*{re.escape(distro.chrony_confdir)}\b", text, re.MULTILINE):
+        text += f"confdir {distro.chrony_confdir}\n"
     entries: dict[str, Entry] = {
         distro.chrony_conf: rewritten(facts, distro.chrony_conf, text),
-        f"{distro.chrony_confdir}/{_DROP_IN}": File(config_text(cluster, role).encode()),
+        **drop_in,
     }
     for path, name in _DEFAULTS:
         if facts.has(path):
-            entries[path] = rewritten(facts, path, _options(facts.text(path), name))
+            entries[path] = rewritten(facts, path, add_options(facts.text(path), name, "-s"))
     # Ubuntu's own servers since 25.10; cluster.yaml says which ones count.
     folder = distro.chrony_conf.rpartition("/")[0] + "/sources.d/"
     entries |= {
@@ -96,12 +101,3 @@ def _source(server: str) -> str:
     except ValueError:
         return f"pool {server} iburst"
     return f"server {server} iburst"
-
-
-def _options(text: str, name: str) -> str:
-    """The variable `name` with `-s` besides what the base wants."""
-    found = re.search(rf"^[ \t]*{name}=[\"']?([^\"'\n]*)", text, re.MULTILINE)
-    options = found[1].split() if found else []
-    if "-s" not in options:
-        options.append("-s")
-    return set_variable(text, name, " ".join(options))

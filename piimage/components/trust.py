@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from piimage.components import slots
 from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.components.ssh import host_names
+from piimage.components.textfile import rewritten
 from piimage.delta import Delta
-from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node, Role
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from piimage.facts import Facts
 
 _CONFIG = "/etc/ssh/ssh_config"
+_INCLUDES = re.compile(rf"^\s*Include[\s=].*{_CONFIG}\.d/\*\.conf", re.MULTILINE | re.IGNORECASE)
 #: ssh_config(5): keys that are named replace the usual ones, so these are named too.
 _OWN_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
@@ -34,20 +35,18 @@ def holds_key(cluster: Cluster, role: Role) -> bool:
 
 
 def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
-    """Room for key and settings; raises `UnsupportedError` for a client that would not read them."""
+    """Room for key and settings, and where the client reads no drop-ins (buster's) the line that has it do so."""
     if not holds_key(cluster, role):
         return Contribution()
-    if f"{_CONFIG}.d/*.conf" not in facts.text(_CONFIG):
-        raise UnsupportedError(
-            f"the base's {_CONFIG} does not include {_CONFIG}.d",
-            hint="use a base with OpenSSH 8.2 or newer and its stock ssh_config",
-        )
     path, private, public = slots.cluster_key(cluster.users[0])
     entries: dict[str, Entry] = {
         path: private,
         f"{path}.pub": public,
         slots.SSH_CONFIG: slots.ssh_config(cluster),
     }
+    text = facts.text(_CONFIG)
+    if not _INCLUDES.search(text):
+        entries[_CONFIG] = rewritten(facts, _CONFIG, f"Include {_CONFIG}.d/*.conf\n\n{text}")
     return Contribution(delta=Delta.of("trust", entries))
 
 

@@ -88,7 +88,6 @@ def wanted_packages(cluster: Cluster, role: Role, facts: Facts) -> dict[str, str
 
 def refuse(cluster: Cluster, roles: Sequence[Role], facts: Facts) -> None:
     """Raise `UnsupportedError` for a base of `roles` that no package makes fit, before any is asked for."""
-    ssh.refuse(facts)
     cloudinit.refuse(facts)
     mpi.refuse(cluster, facts)
     wolfram.refuse(cluster, roles, facts)

@@ -119,7 +119,9 @@ def wifi(view: View) -> Iterator[Finding]:
     ):
         words = f"`{view.cmdline}` has the country from elsewhere: it goes with the next kernel"
         yield Finding("PI213", HOOK_CMDLINE, words)
-    if re.search(r"^WirelessEnabled=false", view.text(_STATE), re.MULTILINE):
+    # bullseye has it on board with that state, and dhcpcd in force.
+    in_force = f"{ADMIN}/multi-user.target.wants/NetworkManager.service" in view.root
+    if in_force and re.search(r"^WirelessEnabled=false", view.text(_STATE), re.MULTILINE):
         yield Finding("PI213", _STATE, "`WirelessEnabled=false` switches Wi-Fi off")
     for path in view.below(_RFKILL):
         if path.endswith(":wlan") and view.text(path).strip() == "1":

@@ -106,7 +106,7 @@ def test_what_runs_in_the_guest_is_imported_by_nobody():
 def test_what_runs_in_the_guest_needs_nothing_of_ours_and_an_old_python(path):
     modules = {
         node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
-        for node in ast.walk(ast.parse(path.read_bytes(), feature_version=(3, 9)))
+        for node in ast.walk(ast.parse(path.read_bytes(), feature_version=(3, 7)))
         if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0)
         for alias in node.names
     }

@@ -35,6 +35,7 @@ CARDS = {
     "bookworm-desktop": raspios.bookworm(raspios.Choice("armhf", "desktop", disk_id="0badc0de")),
     "bullseye": raspios.bullseye(),
     "bullseye-early": raspios.bullseye(raspios.Choice("armhf", date="2022-01-28")),
+    "buster": raspios.buster(raspios.Choice("armhf", date="2023-05-03", disk_id="3a2b1c0d")),
     "jammy": ubuntu.jammy(),
     "noble": ubuntu.noble(),
     "resolute": ubuntu.resolute(),
@@ -43,7 +44,7 @@ CARDS = {
 }
 FACTS = {name: facts_of(card) for name, card in CARDS.items()}
 RASPIOS = [name for name, card in CARDS.items() if card.name.startswith("raspios")]
-WITH_WIZARD = [name for name in RASPIOS if name != "bullseye-early"]
+WITH_WIZARD = [name for name in RASPIOS if name not in ("bullseye-early", "buster")]
 WITH_FIRSTBOOT = ["bookworm", "bookworm-desktop", "bullseye"]
 UBUNTU = ["jammy", "noble", "resolute"]
 DEBIAN = ["raspi-12", "raspi-13"]
@@ -228,7 +229,7 @@ def test_the_radios_are_switched_on(name):
     for radio in ("1001100000.mmc", "fe300000.mmcnr", "3f300000.mmcnr"):
         assert found[f"/var/lib/systemd/rfkill/platform-{radio}:wlan"].content == b"0\n"
     state = found.get("/var/lib/NetworkManager/NetworkManager.state")
-    assert (state is None) == name.startswith("bullseye")
+    assert (state is None) == name.startswith(("bullseye", "buster"))
     assert state is None or b"WirelessEnabled=true" in state.content
 
 
@@ -266,17 +267,17 @@ def facts_shadow(name, user):
     return re.search(rf"^{user}:([^:]*):", FACTS[name].text("/etc/shadow"), re.MULTILINE)[1]
 
 
-def test_an_ssh_server_that_reads_no_drop_ins_is_refused():
-    """Buster's, OpenSSH 7.9."""
-    card = raspios.bullseye(raspios.Choice("armhf", date="2021-05-07"))
-    release = text('ID=raspbian\nID_LIKE=debian\nVERSION_ID="10"\nVERSION_CODENAME=buster\n')
-    more = {"/usr/lib/os-release": release, "/etc/ssh/sshd_config": text("UsePAM yes\n")}
-    facts = facts_of(replace(card, root={**card.root, **more}))
+def test_an_ssh_that_reads_no_drop_ins_has_it_all_in_its_own_files():
+    """Buster's, OpenSSH 7.9: what comes first counts."""
+    found = entries("buster")
 
-    with pytest.raises(UnsupportedError, match=r"does not include /etc/ssh/sshd_config\.d"):
-        plan.plan_variant(cluster(), phony.HEAD, facts)
-    with pytest.raises(UnsupportedError, match=r"does not include /etc/ssh/sshd_config\.d"):
-        recipe.refuse(cluster(), [phony.HEAD], facts)  # before anything is asked of an archive
+    server = found["/etc/ssh/sshd_config"].content.decode()
+    assert server.startswith("HostKey /etc/ssh/ssh_host_ed25519_key\n")
+    assert server.index("X11Forwarding no") < server.index("X11Forwarding yes")
+    assert server.endswith(FACTS["buster"].text("/etc/ssh/sshd_config"))
+    client = found["/etc/ssh/ssh_config"].content.decode()
+    assert client.startswith("Include /etc/ssh/ssh_config.d/*.conf\n")
+    assert not [path for path in found if "sshd_config.d" in path]
 
 
 @pytest.mark.parametrize("name", RASPIOS)
@@ -318,6 +319,7 @@ STOCK = {
     "trixie": raspios.trixie(raspios.Choice(baked=False)),
     "bookworm": raspios.bookworm(raspios.Choice(baked=False)),
     "bullseye": raspios.bullseye(raspios.Choice("armhf", date="2023-05-03", baked=False)),
+    "buster": raspios.buster(raspios.Choice("armhf", date="2021-05-07", baked=False)),
     "jammy": ubuntu.jammy(with_packages=False),
     "noble": ubuntu.noble(with_packages=False),
     "resolute": ubuntu.resolute(with_packages=False),
@@ -328,6 +330,7 @@ LACKING = {
     "trixie": {"nfs-common", "chrony"},
     "bookworm": {"cloud-init", "chrony"},
     "bullseye": {"cloud-init", "chrony"},
+    "buster": {"cloud-init", "chrony"},
     "jammy": {"nfs-common", "chrony"},
     "noble": {"nfs-common", "chrony"},
     "resolute": {"nfs-common"},
@@ -367,7 +370,7 @@ def test_a_newer_one_is_told_that_it_is_a_hash(name):
     assert data["chpasswd"] == {"expire": False, "users": users_}
 
 
-@pytest.mark.parametrize("name", ["jammy", "bullseye", "bullseye-early"])
+@pytest.mark.parametrize("name", ["jammy", "bullseye", "bullseye-early", "buster"])
 def test_a_hash_that_an_old_cloud_init_would_take_for_the_password_is_refused(name):
     made = cluster()
 
@@ -434,7 +437,7 @@ def test_what_overrides_the_seed_of_every_node_is_taken_out():
 SCRIPTED = " systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
 
 
-@pytest.mark.parametrize("name", ["trixie", "bookworm", "bullseye"])
+@pytest.mark.parametrize("name", ["trixie", "bookworm", "bullseye", "buster"])
 def test_the_script_of_an_older_imager_is_not_run_in_place_of_a_boot(name):
     """It would make users and a name of its own, and on trixie nothing of that and no boot either."""
     card, where = CARDS[name], FACTS[name].firmware

@@ -171,12 +171,31 @@ def test_a_base_without_the_packages_is_refused(role, gone, words):
         image(role, facts=facts, shares=(CLUSTER,))
 
 
-def test_a_server_too_old_for_nfs_conf_is_refused():
+def without_nfs_conf():
     facts = phony.with_nfs()
-    facts = replace(facts, files={k: f for k, f in facts.files.items() if k != "/etc/nfs.conf"})
+    return replace(facts, files={k: f for k, f in facts.files.items() if k != "/etc/nfs.conf"})
 
-    with pytest.raises(UnsupportedError, match=r"no /etc/nfs\.conf"):
-        image(HEAD, facts=facts)
+
+def test_a_server_that_reads_no_nfs_conf_is_told_by_its_variables():
+    """nfs-utils 1.3 in bullseye and buster; `--manage-gids` is Debian's."""
+    facts = without_nfs_conf()
+    facts = replace(facts, units={**facts.units, "nfs-config.service": phony.service("x.service")})
+    stock = 'RPCNFSDCOUNT=8\nRPCMOUNTDOPTS="--manage-gids"\n'
+    facts = phony.with_files(facts, {"/etc/default/nfs-kernel-server": phony.text(stock)})
+
+    part = image(HEAD, facts=facts)
+
+    assert content(part, "/etc/default/nfs-kernel-server") == (
+        "RPCNFSDCOUNT=8\n"
+        'RPCMOUNTDOPTS="--manage-gids --no-nfs-version=2 --no-nfs-version=3"\n'
+        'RPCNFSDOPTS="--no-nfs-version=3 --lease-time=30 --grace-time=30"\n'
+    )
+    assert not [path for path in part.delta.entries if "/etc/nfs.conf" in path]
+
+
+def test_a_server_that_reads_neither_is_refused():
+    with pytest.raises(UnsupportedError, match=r"neither /etc/nfs\.conf nor the unit nfs-config"):
+        image(HEAD, facts=without_nfs_conf())
 
 
 @pytest.mark.parametrize("role", [HEAD, phony.WORKER])

@@ -187,11 +187,18 @@ def test_what_ssh_needs_of_a_base(change, message):
         image(ssh, facts=replace(phony.debian(), **change), ssh=x11)
 
 
-def test_sshd_without_a_drop_in_folder_is_refused():
-    facts = phony.with_files(phony.debian(), {"/etc/ssh/sshd_config": phony.text("UsePAM yes\n")})
+@pytest.mark.parametrize("include", ["", "#Include /etc/ssh/sshd_config.d/*.conf\n"])
+def test_a_server_without_drop_ins_has_our_settings_first_and_no_other_host_key(include):
+    stock = f"{include}HostKey /etc/ssh/ssh_host_rsa_key\nUsePAM yes\n"
+    facts = phony.with_files(phony.debian(), {"/etc/ssh/sshd_config": phony.text(stock)})
 
-    with pytest.raises(UnsupportedError, match=r"does not include /etc/ssh/sshd_config\.d"):
-        image(ssh, facts=facts)
+    part = image(ssh, facts=facts)
+
+    drop_in = content(image(ssh), "/etc/ssh/sshd_config.d/10-piimage.conf")
+    assert content(part, "/etc/ssh/sshd_config") == (
+        f"{drop_in}\n{include}#HostKey /etc/ssh/ssh_host_rsa_key\nUsePAM yes\n"
+    )
+    assert "/etc/ssh/sshd_config.d/10-piimage.conf" not in part.delta.entries
 
 
 def test_known_hosts_trusts_the_ca_for_names_and_addresses():
@@ -231,6 +238,22 @@ def test_stock_lines_that_would_win_are_commented_out():
     assert "confdir /etc/chrony/conf.d" in lines
     assert "sourcedir /run/chrony-dhcp" in lines
     assert 'DAEMON_OPTS="-F 1 -s"' in content(part, "/etc/default/chrony")
+
+
+def test_a_chrony_without_drop_ins_has_it_all_in_its_own_file():
+    """Before 4.0, as in buster; the last line of a kind counts there."""
+    base = phony.debian()
+    stock = "pool pool.example iburst\nmakestep 1 3"
+    facts = phony.with_files(base, {"/etc/chrony/chrony.conf": phony.text(stock)})
+    facts = replace(facts, packages={**base.packages, "chrony": "3.4-4+deb10u2"})
+
+    part = image(timesync, facts=facts)
+
+    drop_in = content(image(timesync), "/etc/chrony/conf.d/10-piimage.conf")
+    assert content(part, "/etc/chrony/chrony.conf") == (
+        f"#pool pool.example iburst\n#makestep 1 3\n{drop_in}"
+    )
+    assert not [path for path in part.delta.entries if "conf.d" in path]
 
 
 def test_clock_seed_is_the_bases_own_time():

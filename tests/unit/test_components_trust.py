@@ -12,7 +12,6 @@ import pytest
 from piimage.cluster import Ssh
 from piimage.components import slots, trust
 from piimage.delta import Slot
-from piimage.errors import UnsupportedError
 from piimage.plan import plan
 
 MESH = Ssh(trust="mesh")
@@ -70,11 +69,13 @@ def test_every_slot_is_filled_in_star_and_mesh():
             assert set(stamped.slots) == set(variant.slots)
 
 
-def test_a_client_that_would_not_read_the_settings_is_refused():
+def test_a_client_that_would_not_read_the_settings_is_told_to():
     facts = phony.with_files(phony.debian(), {"/etc/ssh/ssh_config": phony.text("Host *\n")})
 
-    with pytest.raises(UnsupportedError, match=r"does not include /etc/ssh/ssh_config\.d"):
-        image(phony.HEAD, facts=facts)
+    told = image(phony.HEAD, facts=facts).delta.entries["/etc/ssh/ssh_config"]
+
+    assert told.content == b"Include /etc/ssh/ssh_config.d/*.conf\n\nHost *\n"
+    assert "/etc/ssh/ssh_config" not in image(phony.HEAD).delta.entries
     assert image(phony.WORKER, facts=facts).delta.entries == {}
 
 

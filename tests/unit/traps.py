@@ -128,7 +128,8 @@ TRAPS = [
     *_traps(
         "Raspbian buster and bullseye",
         {
-            "buster's ssh server reads no drop-ins": "test_an_ssh_server_that_reads_no_drop_ins_is_refused",
+            "buster's ssh server reads no drop-ins": "test_an_ssh_that_reads_no_drop_ins_has_it_all_in_its_own_files",
+            "buster's chrony reads no drop-ins": "test_a_chrony_without_drop_ins_has_it_all_in_its_own_file",
             "a yescrypt hash (`$y$`) opens no account":
                 "test_a_hash_that_an_old_cloud_init_would_take_for_the_password_is_refused",
             "`init=` is taken off the command line, and with it growth, keys and another disk id":
@@ -144,7 +145,7 @@ TRAPS = [
             "a wpa_supplicant.conf on the FAT is moved over ours":
                 "test_a_wifi_that_lies_on_the_fat_does_not_take_the_place_of_ours",
             "rpcbind and nfs-common are disabled, and NFS 3 wants them": "test_only_version_4_so_no_port_mapper",
-            "bullseye's NFS server reads no nfs.conf": "test_a_server_too_old_for_nfs_conf_is_refused",
+            "bullseye's NFS server reads no nfs.conf": "test_a_server_that_reads_no_nfs_conf_is_told_by_its_variables",
             "the archive has moved and answers 404": "test_an_old_release_that_has_moved",
         },
     ),

@@ -53,7 +53,8 @@ def run_on(nodes: Sequence[str], words: Sequence[str]) -> dict[str, str]:
         )
         for node in nodes
     }
-    return {node: words for node, process in running.items() if (words := _ended(process))}
+    ended = {node: _ended(process) for node, process in running.items()}
+    return {node: words for node, words in ended.items() if words}
 
 
 def _ended(process: subprocess.Popen[str]) -> str:

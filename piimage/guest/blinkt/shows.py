@@ -5,13 +5,16 @@ Everything that a show knows of its node comes through the callables it is made 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .apa102 import BLACK, PIXELS, Colour, Frame
 from .health import Finding, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol  # novm -- read by type checkers alone
+else:
+    Protocol = object  # Python 3.7 has none
 
 GREEN: Colour = (0, 120, 0)
 BLUE: Colour = (0, 0, 160)

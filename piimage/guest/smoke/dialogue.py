@@ -48,7 +48,7 @@ class Dialogue:
         self._limit = limit
         self._send(source)
 
-    def __enter__(self) -> Dialogue:  # noqa: PYI034 -- Python 3.9 has no Self
+    def __enter__(self) -> Dialogue:  # noqa: PYI034 -- Python 3.7 has no Self
         return self
 
     def __exit__(self, *_: object) -> None:

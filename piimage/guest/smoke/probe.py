@@ -209,7 +209,7 @@ def throttled() -> str | None:
     """The firmware's word on under-voltage and throttling: 0x0 is never."""
     found = re.search(r"throttled=(0x[0-9a-fA-F]+)", said(["vcgencmd", "get_throttled"])[1])
     text = found[1] if found else read(_THROTTLED)
-    return f"0x{text.removeprefix('0x')}" if text else None
+    return f"0x{re.sub('^0x', '', text)}" if text else None
 
 
 def free() -> int | None:
