@@ -24,8 +24,12 @@ lint: ## ruff, import-linter; nodes' programs run with Python 3.7
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.7- piimage/guest
 
-type: ## mypy --strict
+type: ## mypy: --strict on the package, without a call for annotations on the tests
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests/*.py tests/fixtures tests/cases
+	$(BIN)/mypy --config-file tests/mypy.ini tests/unit
+	$(BIN)/mypy --config-file tests/mypy.ini tests/integration
+	$(BIN)/mypy --config-file tests/mypy.ini tests/e2e
 
 unit: ## the fast tests: no root, no network, no appliance
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not processes" tests/unit tests/cases

@@ -61,7 +61,7 @@ def subnets(draw: st.DrawFn) -> ipaddress.IPv4Network:
 
 
 #: What a user may have beside name, number and home.
-_USER = {
+_USER: dict[str, st.SearchStrategy[Any]] = {
     "gecos": st.text(_TEXT, max_size=30),
     "sudo": st.sampled_from(["none", "password", "nopasswd"]),
     "shell": st.sampled_from(["/bin/bash", "/bin/sh"]),
@@ -111,7 +111,7 @@ def wifis(draw: st.DrawFn) -> dict[str, Any]:
 
 
 #: What a node may have beside its name; `mac` stands for one of its own.
-_NODE = {
+_NODE: dict[str, st.SearchStrategy[Any]] = {
     "mac": st.none(),
     "board": st.sampled_from(["pi3", "pi4"]),
     "cmdline": st.just(["quiet"]),
@@ -133,7 +133,7 @@ def nodes(draw: st.DrawFn, room: int, *, wifi: bool) -> Any:
     found: list[dict[str, Any]] = []
     addresses = draw(st.lists(macs, min_size=len(names), max_size=len(names), unique=True))
     for number, (name, mac) in enumerate(zip(names, addresses, strict=True)):
-        node = {"name": name, **draw(_wireless_node if wifi else _wired_node)}
+        node: dict[str, Any] = {"name": name, **draw(_wireless_node if wifi else _wired_node)}
         if "mac" in node:
             node["mac"] = mac
         found.append({**node, "role": "head" if number == head else "worker"})

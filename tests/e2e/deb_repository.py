@@ -8,7 +8,7 @@ import http.server
 import subprocess
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,9 +68,9 @@ class Repository:
         control = _CONTROL.format(name=name, architecture=architecture, more=more)
         (tree / "DEBIAN/control").write_text(control)
         for script, body in scripts.items():
-            path = tree / "DEBIAN" / script
-            path.write_text(f"#!/bin/sh\nset -e\n{body}\n")
-            path.chmod(0o755)
+            place = tree / "DEBIAN" / script
+            place.write_text(f"#!/bin/sh\nset -e\n{body}\n")
+            place.chmod(0o755)
         for path, content in {f"/opt/lab/{name}": name, **(files or {})}.items():
             place = tree / path.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class Repository:
     def serve(self) -> http.server.ThreadingHTTPServer:
         """A server on a port of 127.0.0.1 that nobody has, running until its `shutdown`."""
         self.served.mkdir(exist_ok=True)
-        handler = functools.partial(_Handler, self, directory=str(self.served))
+        handler = functools.partial(_Handler, repository=self, directory=str(self.served))
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
@@ -114,9 +114,9 @@ class Repository:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    def __init__(self, repository: Repository, *more: object, **named: object) -> None:
+    def __init__(self, *asked: Any, repository: Repository, directory: str) -> None:
         self.repository = repository
-        super().__init__(*more, **named)
+        super().__init__(*asked, directory=directory)
 
     def do_GET(self) -> None:
         """As always, unless the archive is down."""

@@ -11,6 +11,7 @@ import os
 import struct
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from piimage.errors import PiimageError
 from piimage.flash.candidates import candidates
@@ -19,6 +20,11 @@ from piimage.flash.guard import admit, examine
 from piimage.flash.hold import hold
 from piimage.flash.payload import open_payload
 from piimage.flash.writer import write_card
+
+if TYPE_CHECKING:
+    from piimage.flash.events import Event
+    from piimage.flash.payload import Payload
+    from piimage.flash.writer import Mode
 
 SECTORS = 65536
 IMAGE = Path("/run/code/tiny.img")
@@ -30,7 +36,7 @@ def tell(what, **facts):
     print(json.dumps({"what": what, **facts}), flush=True)  # noqa: T201 -- the host listens
 
 
-def names(path):
+def names(path: Path) -> list[str]:
     return [refusal.name for refusal in examine(path, settle=0.5).refusals]
 
 
@@ -150,18 +156,20 @@ def on_mapped(what, payload, *targets, mode="fresh", after=0.0):
     device_mapper(4, b"card")
 
 
-def write(what, payload, card, *, mode="fresh", pull=None):
+def write(
+    what: str, payload: Payload, card: Path, *, mode: Mode = "fresh", pull: str | None = None
+) -> None:
     """Tell how a write ended, and what the card is then."""
     seen = []
 
-    def notify(event):
+    def notify(event: Event) -> None:
         seen.append(event.kind)
         if pull and event.kind == "phase" and event.data["phase"] == pull:
             Path("/sys/block", card.name, "device/delete").write_text("1")
 
     fd = os.open(card, os.O_RDWR | os.O_EXCL)
     size = os.lseek(fd, 0, os.SEEK_END)
-    facts = {"size": size}
+    facts: dict[str, object] = {"size": size}
     try:
         outcome = write_card(fd, size, payload, title="node3", mode=mode, notify=notify)
         facts["rewritten"] = outcome.rewritten
@@ -172,7 +180,7 @@ def write(what, payload, card, *, mode="fresh", pull=None):
     tell(what, **facts, retried="retry" in seen, **content(payload, card))
 
 
-def content(payload, card):
+def content(payload: Payload, card: Path) -> dict[str, bool]:
     """Whether there is a partition table, and all that the image has in use; nothing of a card that is gone."""
     try:
         fd = os.open(card, os.O_RDONLY)
@@ -192,7 +200,7 @@ def content(payload, card):
     return {"table": table, "whole": same}
 
 
-def let_go(stick, slot):
+def let_go(stick: Path, slot: Path) -> None:
     """What is left of a card after `eject`."""
     done = eject(admit(examine(stick)))
     time.sleep(1)

@@ -60,7 +60,7 @@ def differences(
     some: Mapping[str, Record], others: Mapping[str, Record], began: float
 ) -> dict[str, tuple[str, ...]]:
     """What differs, by name; two times after `began`, so of things that both wrote themselves, are as good as equal."""
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for path in sorted(some.keys() | others.keys()):
         one, other = some.get(path), others.get(path)
         if one is None or other is None:

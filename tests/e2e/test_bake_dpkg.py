@@ -41,7 +41,7 @@ from piimage.progress import Quiet
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from piimage.bases.record import Base
+    from piimage.bases.record import Base, Kind
 
 QUIET = Quiet()
 CLUSTER = """\
@@ -109,7 +109,7 @@ OF_A_MACHINE = (
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
+def repository(tmp_path_factory) -> Repository:
     made = Repository(tmp_path_factory.mktemp("deb"))
     daemon = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: lab\n### END INIT INFO\ntouch /opt/lab/started\n"
     start = (
@@ -162,7 +162,7 @@ class Lab:
         return session.base(next(r for r in session.cluster.roles if r.name == "head"))
 
     def start(self, source: Path, *words: str, **options) -> subprocess.Popen:
-        argv = [sys.executable, "-m", "piimage", "build", source, "--engine", "chroot"]
+        argv = [sys.executable, "-m", "piimage", "build", str(source), "--engine", "chroot"]
         return subprocess.Popen(
             [*options.pop("before", ()), *argv, "--node", "n0", *words],
             env={**os.environ, "PIIMAGE_CACHE": str(options.pop("cache", self.store.root))},
@@ -176,7 +176,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, default_base, repository):
+def lab(tmp_path_factory, default_base, repository: Repository):
     home = tmp_path_factory.mktemp("lab")
     own = Store()
     debian = own.base(default_base)
@@ -185,7 +185,8 @@ def lab(tmp_path_factory, default_base, repository):
     store = Store(home / "cache")
     store.directory("native").rmdir()
     (store.root / "native").symlink_to(own.directory("native"))
-    for name, kind in (("lab", "made"), ("outsider", "imported")):
+    kinds: dict[str, Kind] = {"lab": "made", "outsider": "imported"}
+    for name, kind in kinds.items():
         image = home / f"{name}.img"
         copy_sparse(debian.path, image)
         image.chmod(0o600)
@@ -261,7 +262,7 @@ def no_trace_of(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("name", ["lab", "outsider"])
-def test_packages_are_baked_and_the_machine_leaves_no_trace(lab, name):
+def test_packages_are_baked_and_the_machine_leaves_no_trace(lab: Lab, name):
     """By the kernel's mount as by fuse2fs."""
     base = lab.store.base(name)
     assert base.trusted == (name == "lab")
@@ -292,7 +293,7 @@ def test_packages_are_baked_and_the_machine_leaves_no_trace(lab, name):
     no_trace_of(lab)
 
 
-def test_what_is_copied_into_an_initramfs_is_the_guests_own_with_its_libraries(lab):
+def test_what_is_copied_into_an_initramfs_is_the_guests_own_with_its_libraries(lab: Lab):
     """Native tools lie over some of these programs for as long as packages are installed."""
     made = lab.bake("lab-plain", "lab-service", "lab-early")
     start, place = root_of(made), "/opt/early"
@@ -311,7 +312,7 @@ def test_what_is_copied_into_an_initramfs_is_the_guests_own_with_its_libraries(l
 
 
 @pytest.mark.parametrize("name", ["lab", "outsider"])
-def test_a_bake_of_nothing_changes_nothing(lab, name):
+def test_a_bake_of_nothing_changes_nothing(lab: Lab, name):
     """Inode by inode: mode, owner, times, xattrs; names and so hard links; the ids of disk and file system."""
     base = lab.store.base(name)
     layer = Layer(base=name, below="0", roles=("all",), wanted=(), packages=(), steps=())
@@ -354,7 +355,7 @@ def test_a_bake_of_nothing_changes_nothing(lab, name):
     no_trace_of(lab)
 
 
-def test_two_bakes_of_one_lock_hold_the_same(lab, tmp_path):
+def test_two_bakes_of_one_lock_hold_the_same(lab: Lab, tmp_path):
     """Name by name: content, mode, owner, attributes, hard links, and times, also of what scripts have written."""
     source = lab.source("lab-day")
     first = lab.bake(source=source)
@@ -375,7 +376,7 @@ def test_two_bakes_of_one_lock_hold_the_same(lab, tmp_path):
     assert line.split(":")[2] == str(made // 86400)
 
 
-def test_the_heads_layer_lies_on_the_workers_and_another_cluster_bakes_nothing(lab):
+def test_the_heads_layer_lies_on_the_workers_and_another_cluster_bakes_nothing(lab: Lab):
     before = lab.kept()
     session = lab.packages("lab-tools", head="lab-bent", count=2)
     session.settle(session.cluster.roles)
@@ -396,7 +397,7 @@ def test_the_heads_layer_lies_on_the_workers_and_another_cluster_bakes_nothing(l
 
 
 @pytest.mark.parametrize("name", ["lab", "outsider"])
-def test_a_package_that_fails_is_named_and_its_log_kept(lab, name):
+def test_a_package_that_fails_is_named_and_its_log_kept(lab: Lab, name):
     before = lab.kept()
 
     with pytest.raises(
@@ -414,7 +415,7 @@ def test_a_package_that_fails_is_named_and_its_log_kept(lab, name):
 
 
 @pytest.mark.parametrize("name", ["lab", "outsider"])
-def test_a_guests_root_gets_at_nothing_outside(lab, name):
+def test_a_guests_root_gets_at_nothing_outside(lab: Lab, name):
     """A package that tries. The process that it would kill and the disk that it would read are this machine's."""
     marker = lab.home / "marker"
     marker.write_text("of this machine")
@@ -453,7 +454,7 @@ def test_a_guests_root_gets_at_nothing_outside(lab, name):
     no_trace_of(lab)
 
 
-def test_whatever_the_audit_says_fails_the_bake(lab):
+def test_whatever_the_audit_says_fails_the_bake(lab: Lab):
     before = lab.kept()
 
     with pytest.raises(
@@ -465,7 +466,7 @@ def test_whatever_the_audit_says_fails_the_bake(lab):
     assert lab.kept() == before
 
 
-def test_a_package_that_does_not_exist(lab):
+def test_a_package_that_does_not_exist(lab: Lab):
     before = lab.kept()
 
     with pytest.raises(ConfigError) as caught:
@@ -479,7 +480,7 @@ def test_a_package_that_does_not_exist(lab):
     assert lab.kept() == before
 
 
-def test_an_archive_that_is_down(lab):
+def test_an_archive_that_is_down(lab: Lab):
     before = lab.kept()
     lab.repository.down = True
     try:
@@ -496,7 +497,7 @@ def test_an_archive_that_is_down(lab):
     assert "lab-tools" in lab.bake("lab-tools", "lab-common").facts.packages
 
 
-def test_an_archive_that_somebody_else_signed(lab):
+def test_an_archive_that_somebody_else_signed(lab: Lab):
     before = lab.kept()
     lab.repository.index("stranger")
     try:
@@ -511,7 +512,7 @@ def test_an_archive_that_somebody_else_signed(lab):
     assert lab.kept() == before
 
 
-def test_a_package_that_is_not_what_the_index_says(lab):
+def test_a_package_that_is_not_what_the_index_says(lab: Lab):
     before = lab.kept()
     (path,) = lab.repository.served.glob("lab-common_*.deb")
     whole = path.read_bytes()
@@ -531,7 +532,7 @@ def test_a_package_that_is_not_what_the_index_says(lab):
     assert "lab-common" in lab.bake("lab-common").facts.packages
 
 
-def test_a_lock_that_would_differ(lab):
+def test_a_lock_that_would_differ(lab: Lab):
     source = lab.source("lab-tools")
     with pytest.raises(ConfigError, match=r"the lock `.*cluster.lock` is not there"):
         lab.packages(source=source, locked=True).settle(load(source, QUIET).roles)
@@ -551,7 +552,7 @@ def test_a_lock_that_would_differ(lab):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("name", ["lab", "outsider"])
-def test_ended_in_mid_bake(lab, name, number):
+def test_ended_in_mid_bake(lab: Lab, name, number):
     before = {path.name for path in lab.store.root.glob("baked/*")}
     with lab.start(lab.source("lab-slow", base=name)) as child:
         until = time.monotonic() + 180
@@ -572,7 +573,7 @@ def test_ended_in_mid_bake(lab, name, number):
 
 
 @pytest.mark.parametrize("name", ["lab", "outsider"])
-def test_a_disk_that_fills_up(lab, tmp_path, name):
+def test_a_disk_that_fills_up(lab: Lab, tmp_path, name):
     """A real one: a small tmpfs in a mount namespace, with room for a copy of the base and not for more."""
     image = lab.store.base(name).path
     size = allocated_bytes(image) + (100 << 20)

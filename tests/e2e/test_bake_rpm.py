@@ -7,7 +7,8 @@ import http.server
 import shutil
 import threading
 import time
-from types import SimpleNamespace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 import rpm_volume
@@ -25,6 +26,18 @@ from piimage.disk.ext4 import open_ext4
 from piimage.disk.sparse import copy_sparse, hash_file
 from piimage.errors import ConfigError, ToolFailedError, VerifyError
 from piimage.progress import Quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from piimage.bake.engine import Engine
+    from piimage.bake.lock import Layer, Package
+    from piimage.bases.record import Base
+    from piimage.facts import FileFact
+
+    #: Names to a layer of them, `below` others.
+    Resolve = Callable[..., Layer]
 
 QUIET = Quiet()
 #: Turns a Debian with rpm into something that piimage takes for a Fedora.
@@ -76,7 +89,7 @@ def repository(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(repository):
+def server(repository: Repository):
     handler = functools.partial(_Silent, directory=str(repository.served))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:
         threading.Thread(target=made.serve_forever, daemon=True).start()
@@ -89,9 +102,17 @@ class _Silent(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
 
+@dataclass
+class Lab:
+    """The guest as a base of a cache of its own; `count` is of what was resolved."""
+
+    store: Store
+    base: Base
+    count: int = 0
+
+
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, default_base, repository, server):
-    """The guest as a base of a cache of its own."""
+def lab(tmp_path_factory, default_base, repository: Repository, server):
     home = tmp_path_factory.mktemp("lab")
     own = Store()
     debian = own.base(default_base)
@@ -122,20 +143,20 @@ def lab(tmp_path_factory, default_base, repository, server):
         image_id=hash_file(image),
         tools={},
     )
-    return SimpleNamespace(home=home, store=store, base=base, count=0)
+    return Lab(store, base)
 
 
-def engine_for(store, base):
+def engine_for(store: Cache, base: Base) -> Engine:
     return engines.engine(choice.choose("chroot"), base, cache=store, progress=QUIET)
 
 
-def layer_of(base, root, wanted, below=()):
+def layer_of(base: Base, root: Path, wanted: dict[str, str], below: Sequence[Layer] = ()) -> Layer:
     root.mkdir()
     return packaging.archive(base, root, QUIET).resolve(wanted, below)
 
 
-def bake(store, base, layer, engine=None):
-    def fetch(packages, directory):
+def bake(store: Cache, base: Base, layer: Layer, engine: Engine | None = None) -> Base:
+    def fetch(packages: Sequence[Package], directory: Path) -> None:
         root = directory / "archive"
         root.mkdir()
         packaging.archive(base, root, QUIET).fetch(packages, directory)
@@ -153,13 +174,13 @@ def bake(store, base, layer, engine=None):
     )
 
 
-def find(lab, layer):
+def find(lab: Lab, layer: Layer) -> Base | None:
     return baked.find(lab.base, layer, packaging.script(layer, lab.base.facts), lab.store)
 
 
 @pytest.fixture
-def resolve(lab, tmp_path):
-    def resolved(*names, below=()):
+def resolve(lab: Lab, tmp_path: Path) -> Resolve:
+    def resolved(*names: str, below: Sequence[Layer] = ()) -> Layer:
         lab.count += 1
         return layer_of(
             lab.base, tmp_path / f"dnf{lab.count}", dict.fromkeys(names, "`packages`"), below
@@ -168,7 +189,7 @@ def resolve(lab, tmp_path):
     return resolved
 
 
-def content(base, *paths):
+def content(base: Base, *paths: str) -> tuple[dict[str, str], dict[str, FileFact]]:
     start = base.facts.table.partition(base.facts.mounts["/"]).start
     with open_ext4(base.path, start) as ext4:
         return {p: data.decode() for p, data in ext4.read_files(paths).items()}, ext4.list_tree(
@@ -176,13 +197,13 @@ def content(base, *paths):
         )
 
 
-def test_the_facts_are_rpms(lab):
+def test_the_facts_are_rpms(lab: Lab):
     assert lab.base.facts.packages == {"lab-system": "1.2-3"}
     assert lab.base.facts.architecture == "arm64"
     assert lab.base.facts.os.id == "fedora"
 
 
-def test_packages_are_baked_with_what_they_need(lab, resolve):
+def test_packages_are_baked_with_what_they_need(lab: Lab, resolve: Resolve):
     layer = resolve("lab-mpi")
     made = bake(lab.store, lab.base, layer)
 
@@ -205,7 +226,7 @@ def test_packages_are_baked_with_what_they_need(lab, resolve):
     assert bake(lab.store, made, above).facts.packages["lab-tools"] == "2:1.2-3"
 
 
-def test_both_engines_install_the_same(lab, resolve, tmp_path):
+def test_both_engines_install_the_same(lab: Lab, resolve: Resolve, tmp_path: Path):
     """As `test_engine_vm` has it for dpkg."""
     layer = resolve("lab-mpi", "lab-tools")
     began = time.time()
@@ -221,12 +242,15 @@ def test_both_engines_install_the_same(lab, resolve, tmp_path):
     assert {
         path for path in found[0].keys() ^ before.keys() if not path.startswith("/opt/lab")
     } == set()
-    assert differences(*found, began).keys() <= {
+    one, other = found
+    assert differences(one, other, began).keys() <= {
         "/usr/lib/sysimage/rpm/rpmdb.sqlite"
     }  # when each was installed
 
 
-def test_a_root_in_a_logical_volume_gets_them_and_room_for_them(lab, resolve, tmp_path):
+def test_a_root_in_a_logical_volume_gets_them_and_room_for_them(
+    lab: Lab, resolve: Resolve, tmp_path: Path
+):
     """As on Fedora Server: by a machine of our own, grown and labelled in the appliance."""
     base = rpm_volume.moved(lab.base, lab.store, tmp_path)
     root = base.facts.table.partition(base.facts.mounts["/"])
@@ -255,7 +279,7 @@ def test_a_root_in_a_logical_volume_gets_them_and_room_for_them(lab, resolve, tm
     assert (after["/opt/lab/common"].mode, after["/opt/lab/common"].gid) == (0o640, 5)
 
 
-def test_a_layer_of_nothing_changes_nothing_but_its_name(lab, resolve):
+def test_a_layer_of_nothing_changes_nothing_but_its_name(lab: Lab, resolve: Resolve):
     layer = resolve("lab-system")
 
     assert (layer.packages, layer.steps) == ((), ())
@@ -268,7 +292,7 @@ def test_a_layer_of_nothing_changes_nothing_but_its_name(lab, resolve):
         ("lab-lonely", ToolFailedError, "nothing provides nobody-has-this needed by lab-lonely"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_resolved_is_named(resolve, name, error, words):
+def test_what_cannot_be_resolved_is_named(resolve: Resolve, name, error, words):
     with pytest.raises(error) as caught:
         resolve(name)
 
@@ -276,7 +300,7 @@ def test_what_cannot_be_resolved_is_named(resolve, name, error, words):
 
 
 @pytest.mark.parametrize("name", ["lab-unsigned", "lab-foreign"])
-def test_packages_without_the_images_signature_are_refused(lab, resolve, name):
+def test_packages_without_the_images_signature_are_refused(lab: Lab, resolve: Resolve, name):
     layer = resolve(name)
 
     with pytest.raises(VerifyError, match="no valid signature") as caught:
@@ -287,7 +311,7 @@ def test_packages_without_the_images_signature_are_refused(lab, resolve, name):
 
 
 @pytest.mark.parametrize(("name", "word"), [("lab-broken", "out of luck"), ("lab-refused", "%pre")])
-def test_a_scriptlet_that_fails_names_its_package(lab, resolve, name, word):
+def test_a_scriptlet_that_fails_names_its_package(lab: Lab, resolve: Resolve, name, word):
     layer = resolve(name)
 
     with pytest.raises(
@@ -301,7 +325,7 @@ def test_a_scriptlet_that_fails_names_its_package(lab, resolve, name, word):
     assert not list((lab.store.root / "scratch").iterdir())
 
 
-def test_a_damaged_package_is_refused(lab, resolve, repository):
+def test_a_damaged_package_is_refused(lab: Lab, resolve: Resolve, repository: Repository):
     layer = resolve("lab-tools")
     (path,) = repository.served.glob("lab-tools-*.rpm")
     whole = path.read_bytes()
@@ -316,7 +340,7 @@ def test_a_damaged_package_is_refused(lab, resolve, repository):
     assert bake(lab.store, lab.base, layer).facts.packages["lab-tools"] == "2:1.2-3"
 
 
-def test_repositories_that_are_down(resolve, server):
+def test_repositories_that_are_down(resolve: Resolve, server):
     server.shutdown()
     server.server_close()
 

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from bakes import bake
@@ -28,6 +30,9 @@ from piimage.disk.sparse import copy_sparse
 from piimage.errors import ToolFailedError
 from piimage.facts import Filesystem, Partition
 from piimage.progress import Quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 #: A capability, a hard link, a diversion, alternatives, Python modules, accounts and units.
@@ -53,7 +58,7 @@ exec setpriv --reuid {nobody} --regid {nobody} --clear-groups --inh-caps=-all sh
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory, default_base):
+def start(tmp_path_factory, default_base) -> Host:
     """Start a command on a build host without root, user namespaces, KVM or anybody's cache but its own.
 
     As an ordinary user the tests have no user namespaces by having no `newuidmap` on PATH.
@@ -82,20 +87,31 @@ def start(tmp_path_factory, default_base):
                 (programs / program.name).symlink_to(program)
         env["PATH"] = str(programs)
 
+    return Host(home, checkout, env)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A build host: its commands have `env`, and see the repository at `checkout`."""
+
+    home: Path
+    checkout: Path
+    env: dict[str, str]
+
     @contextmanager
-    def run(*words):
-        python = sys.executable.replace(str(REPOSITORY), str(checkout))
-        command = f"cd {home} && exec {python} -m piimage {' '.join(words)}"
+    def __call__(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        python = sys.executable.replace(str(REPOSITORY), str(self.checkout))
+        command = f"cd {self.home} && exec {python} -m piimage {' '.join(words)}"
         argv = ["sh", "-c", command]
         if os.geteuid() == 0:
             script = CONFINE.format(
-                repository=REPOSITORY, checkout=checkout, nobody=NOBODY, command=command
+                repository=REPOSITORY, checkout=self.checkout, nobody=NOBODY, command=command
             )
             argv = ["unshare", "--user", "--mount", "--keep-caps", "sh", "-c", script]
         # Whoever started the tests in the background has Ctrl-C ignored, and so would what they start.
         argv = ["env", "--default-signal=INT", *argv]
         child = subprocess.Popen(
-            argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            argv, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )  # fmt: skip
         try:
             if os.geteuid() == 0:
@@ -106,9 +122,6 @@ def start(tmp_path_factory, default_base):
         finally:
             child.kill()
             child.communicate()
-
-    run.home = home
-    return run
 
 
 def _map_ids(pid):
@@ -125,7 +138,7 @@ def _copy(source, target):
     shutil.copystat(source, target)
 
 
-def test_doctor_says_vm_and_why(start):
+def test_doctor_says_vm_and_why(start: Host):
     with start("doctor", "--json") as child:
         said, _ = child.communicate(timeout=120)
     found = json.loads(said)
@@ -140,7 +153,7 @@ def test_doctor_says_vm_and_why(start):
     assert bake["how"] == f"vm: {found['engine']['reason']}"
 
 
-def test_an_interrupted_build_leaves_no_machine(start):
+def test_an_interrupted_build_leaves_no_machine(start: Host):
     """Ctrl-C while packages are being installed in there."""
     with start("build", "cluster.yaml", "--node", "solo") as child:
         machine = _wait_for(lambda: _machine_of(child.pid), child)
@@ -180,7 +193,7 @@ def _wait_for(look, child, timeout=300):
 
 
 @pytest.fixture(scope="module")
-def by_vm(start):
+def by_vm(start: Host):
     """What the host without privilege builds: the baked image, and what it said."""
     with start("build", "cluster.yaml", "--node", "solo") as child:
         _, said = child.communicate(timeout=900)
@@ -190,7 +203,7 @@ def by_vm(start):
     return image, said
 
 
-def test_a_build_without_privilege_says_how_and_is_right(start, by_vm):
+def test_a_build_without_privilege_says_how_and_is_right(start: Host, by_vm):
     _, said = by_vm
     assert "engine `vm` bakes: no chroot, since " in said
     facts = Store().base("debian-13").facts
@@ -205,7 +218,7 @@ def test_a_build_without_privilege_says_how_and_is_right(start, by_vm):
     }
 
 
-def test_both_engines_give_the_same_image(tmp_path, start, by_vm):
+def test_both_engines_give_the_same_image(tmp_path: Path, start: Host, by_vm):
     """Name by name: mode, owner, size, content, xattrs, hard links, and times of what the bake did not write."""
     image, _ = by_vm
     settled = start.home / "cluster.lock"
@@ -223,7 +236,7 @@ def test_both_engines_give_the_same_image(tmp_path, start, by_vm):
     assert fat.list_tree(image, firmware) == fat.list_tree(other.path, firmware)
 
 
-def test_a_failing_package_is_named_and_its_log_kept(tmp_path, default_base):
+def test_a_failing_package_is_named_and_its_log_kept(tmp_path: Path, default_base):
     """In the machine as in a chroot: the package, its last words, where the log is, and nothing in the cache."""
     package = _failing_package(tmp_path)
     layer = Layer(
@@ -248,7 +261,7 @@ def test_a_failing_package_is_named_and_its_log_kept(tmp_path, default_base):
     assert list(cache.root.glob("scratch/*")) == []
 
 
-def _failing_package(directory):
+def _failing_package(directory: Path) -> Package:
     """A package whose postinst ends in an error, in `directory`."""
     control = directory / "bad/DEBIAN"
     control.mkdir(parents=True)
@@ -269,7 +282,7 @@ def _failing_package(directory):
 
 
 @pytest.fixture
-def small_job(tmp_path):
+def small_job(tmp_path: Path) -> Callable[[bytes], Job]:
     """A job in an image that holds a busybox and nothing else, so that a machine is there in seconds."""
     tree = tmp_path / "tree"
     for name in ("bin", "usr/bin", "dev", "proc", "run", "tmp"):
@@ -290,7 +303,7 @@ def small_job(tmp_path):
     )
     (tmp_path / "scratch").mkdir()
 
-    def make(script):
+    def make(script: bytes) -> Job:
         return Job(
             image=image, root=root, architecture="arm64", script=script, log=tmp_path / "log",
             scratch=tmp_path / "scratch",
@@ -299,7 +312,7 @@ def small_job(tmp_path):
     return make
 
 
-def test_a_guest_that_hangs_is_ended(small_job):
+def test_a_guest_that_hangs_is_ended(small_job: Callable[[bytes], Job]):
     job = small_job(b"echo piimage: hanging\nexec sleep 3600\n")
     with pytest.raises(ToolFailedError, match=r"the virtual machine said nothing for 25 s"):
         VmEngine(cache=Store(), stall=25).run(job, Quiet())

@@ -1,9 +1,12 @@
 """The seed against the base's own cloud-init: what any valid cluster.yaml becomes must pass its schema."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -16,6 +19,11 @@ from piimage.components.contribution import HostKey, Secrets
 from piimage.disk import ext4
 from piimage.errors import UnsupportedError
 from piimage.plan.plan import plan_stamp, plan_variant
+
+if TYPE_CHECKING:
+    from piimage.bases.record import Base
+    from piimage.cluster import Cluster
+    from piimage.facts import Facts
 
 PACKAGES = "/usr/lib/python3/dist-packages"
 #: Reads {"user-data": [texts], "network-config": [texts]} and prints what the schema says to each.
@@ -46,13 +54,13 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="session")
-def base():
+def base() -> Base:
     subprocess.run([sys.executable, "-m", "piimage", "base", "make", "debian-13"], check=True)
     return Store().base("debian-13")
 
 
 @pytest.fixture(scope="session")
-def cloud_init(base, tmp_path_factory):
+def cloud_init(base: Base, tmp_path_factory):
     """The base's own cloud-init, as a function from texts to complaints."""
     home = tmp_path_factory.mktemp("cloudinit")
     root = base.facts.table.partition(base.facts.mounts["/"]).start
@@ -83,7 +91,7 @@ def cloud_init(base, tmp_path_factory):
     return check
 
 
-def seeds(cluster, facts):
+def seeds(cluster: Cluster, facts: Facts) -> dict[str, list[str]]:
     """The user-data and network-config of every node."""
     secrets = Secrets(
         host_keys={
@@ -115,7 +123,7 @@ def test_the_schema_refuses_what_is_wrong(cloud_init):
 
 
 @pytest.mark.parametrize("more", [{}, {"domain": "lab.internal", "locale": "it_IT.UTF-8"}])
-def test_the_sample_passes_the_schema(base, cloud_init, more):
+def test_the_sample_passes_the_schema(base: Base, cloud_init, more):
     sample = Path(__file__).parents[2] / "cluster.yaml"
     # Neither is in a seed, and both want packages that are not in this base.
     without = {"shares": [], "mpi": None}
@@ -124,7 +132,7 @@ def test_the_sample_passes_the_schema(base, cloud_init, more):
     assert cloud_init(seeds(cluster, base.facts)) == []
 
 
-def test_every_valid_cluster_passes_the_schema(base, cloud_init):
+def test_every_valid_cluster_passes_the_schema(base: Base, cloud_init):
     gathered = {"user-data": [], "network-config": []}
 
     @settings(

@@ -18,7 +18,12 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 try:
     import nbdkit
@@ -27,8 +32,20 @@ except ImportError:  # a test imports this; nbdkit has its own module for its pl
 
 API_VERSION = 2
 ENTRY = struct.Struct("<QQ")
-OPTIONS = {}
-STATE = {"seen": "", "faults": {}, "count": 0}
+OPTIONS: dict[str, str] = {}
+
+
+@dataclass
+class State:
+    """Of nbdkit's plugin: the backing file, the control file as last seen and what it tells, requests counted."""
+
+    fd: int = -1
+    seen: str = ""
+    faults: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+
+
+STATE = State()
 
 
 def config(key, value):
@@ -36,7 +53,7 @@ def config(key, value):
 
 
 def get_ready():
-    STATE["fd"] = os.open(OPTIONS["backing"], os.O_RDWR)
+    STATE.fd = os.open(OPTIONS["backing"], os.O_RDWR)
 
 
 def open(_readonly):  # noqa: A001 -- nbdkit names it so
@@ -49,7 +66,7 @@ def get_size(_handle):
 
 def pread(_handle, buf, offset, _flags):
     faults = _faults("read", offset, len(buf))
-    os.preadv(STATE["fd"], [buf], _place(faults, offset))
+    os.preadv(STATE.fd, [buf], _place(faults, offset))
     _flip(faults, "read", buf, offset)
 
 
@@ -59,7 +76,7 @@ def pwrite(_handle, buf, offset, _flags):
     _flip(faults, "write", data, offset)
     if faults.get("kind") == "swallows":
         data = data[: max(0, faults["real"] - offset)]
-    os.pwritev(STATE["fd"], [data], _place(faults, offset))
+    os.pwritev(STATE.fd, [data], _place(faults, offset))
     _log(faults, offset, data)
 
 
@@ -81,12 +98,12 @@ def _place(faults, offset):
 def _faults(what, offset, length):
     """The faults in force, after those that strike at once."""
     text = Path(OPTIONS["control"]).read_text()
-    if text != STATE["seen"]:
-        STATE.update(seen=text, faults=json.loads(text), count=0)
-    faults = STATE["faults"]
-    STATE["count"] += bool(STATE["count"] or what == "write")
-    Path(OPTIONS["control"] + ".count").write_text(str(STATE["count"]))
-    if "kill" in faults and STATE["count"] == faults["kill"][1]:
+    if text != STATE.seen:
+        STATE.seen, STATE.faults, STATE.count = text, json.loads(text), 0
+    faults = STATE.faults
+    STATE.count += bool(STATE.count or what == "write")
+    Path(OPTIONS["control"] + ".count").write_text(str(STATE.count))
+    if "kill" in faults and STATE.count == faults["kill"][1]:
         os.kill(int(Path(faults["kill"][0]).read_text()), faults["kill"][2])
     if what == "write" and "killed_at" in faults:
         pid, place, number = faults["killed_at"]
@@ -121,7 +138,10 @@ def _strikes(fault, what, offset, length):
 
 
 class Card:
-    """The emulated card: `device` to write to, `content` to look at what it holds."""
+    """The emulated card: `device` to write to, `content` to look at what it holds, `server` the process of nbdkit."""
+
+    device: Path
+    server: subprocess.Popen[bytes]
 
     def __init__(self, home, size):
         self.home, self.size = home, size
@@ -156,7 +176,7 @@ class Card:
 
 
 @contextmanager
-def emulated(home, size):
+def emulated(home: Path, size: int) -> Iterator[Card]:
     """The card, and nothing left of it afterwards."""
     home.mkdir()
     card = Card(home, size)
@@ -172,13 +192,13 @@ def emulated(home, size):
         fuse = _running("nbdfuse", mount / "card", f"nbd+unix:///?socket={socket}")
         stack.enter_context(fuse)
         _wait((mount / "card").exists)
-        stack.callback(subprocess.run, ["fusermount", "-u", "-z", mount], check=False)
+        stack.callback(_done, "fusermount", "-u", "-z", mount)
         made = subprocess.run(
             ["losetup", "--find", "--show", "--direct-io=on", mount / "card"],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         card.device = Path(made.stdout.strip())
-        stack.callback(subprocess.run, ["losetup", "--detach", card.device], check=False)
+        stack.callback(_done, "losetup", "--detach", card.device)
         yield card
 
 
@@ -193,6 +213,10 @@ def _running(*argv):
             child.send_signal(signal.SIGCONT)
             child.terminate()
         child.wait()
+
+
+def _done(*argv):
+    subprocess.run(argv, check=False)
 
 
 def _wait(ready):

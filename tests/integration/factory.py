@@ -8,11 +8,13 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from launches import Launches
@@ -89,8 +91,10 @@ class Factory:
             **self.more,
         }
 
-    def start(self, *argv, limit=None, before=(), **options):
-        def limited():
+    def start(
+        self, *argv: object, limit: int | None = None, before: Sequence[str] = (), **options: Any
+    ) -> subprocess.Popen[str]:
+        def limited() -> None:
             if limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
@@ -100,18 +104,18 @@ class Factory:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
         )  # fmt: skip
 
-    def run(self, *argv, expect=0, **options):
+    def run(self, *argv: object, expect: int = 0, **options: Any) -> tuple[str, str]:
         child = self.start(*argv, **options)
         said, told = child.communicate(timeout=900)
         assert child.returncode == expect, (said, told)
         assert "Traceback" not in told
         return said, told
 
-    def manifest(self):
+    def manifest(self) -> dict[str, Any]:
         return json.loads((self.dist / "manifest.json").read_bytes())
 
 
-def factory_at(home, launches, name="abacus"):
+def factory_at(home: Path, launches: Launches, name: str = "abacus") -> Factory:
     home.mkdir(exist_ok=True)
     (home / "root.secret").write_text(f"{ROOT}\n")
     (home / "root.secret").chmod(0o600)
@@ -164,7 +168,9 @@ def secrets_of(factory):
     for path in [state / "ca", state / "id", *sorted((state / "hosts").glob("node[0-9][0-9]"))]:
         pem = path.read_bytes()
         found[f"{path.name} (PEM)"] = pem.splitlines()[3]
-        found[path.name] = load_ssh_private_key(pem, None).private_bytes_raw()
+        key = load_ssh_private_key(pem, None)
+        assert isinstance(key, Ed25519PrivateKey)
+        found[path.name] = key.private_bytes_raw()
     found["psk"] = subprocess.run(
         ["openssl", "kdf", "-keylen", "32", "-kdfopt", "digest:SHA1", "-kdfopt", f"pass:{PASSPHRASE}",
          "-kdfopt", "salt:lab", "-kdfopt", "iter:4096", "-binary", "PBKDF2"],

@@ -113,7 +113,10 @@ def fat_sub(name: str, pattern: str, by: str) -> Callable[[Path], None]:
 
 
 def fat_del(name: str) -> Callable[[Path], None]:
-    return lambda image: tool("mdel", "-i", f"{image}@@{BOOT_START}", f"::/{name}") and None
+    def act(image: Path) -> None:
+        tool("mdel", "-i", f"{image}@@{BOOT_START}", f"::/{name}")
+
+    return act
 
 
 def at(offset: int, data: bytes) -> Callable[[Path], None]:

@@ -24,6 +24,7 @@ from piimage.progress import Quiet
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from piimage.delta import Entry
     from piimage.facts import Facts
 
 LABEL = "system_u:object_r:etc_t:s0"
@@ -36,7 +37,9 @@ def text(content: str, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Node:
 
 def more(path: str, addition: str) -> Node:
     """A default file of the phony image with lines added."""
-    return replace(ROOT[path], data=ROOT[path].data + addition.encode())
+    data = ROOT[path].data
+    assert isinstance(data, bytes)
+    return replace(ROOT[path], data=data + addition.encode())
 
 
 #: As on Raspberry Pi OS, and a second user whose numbers the first one is to have.
@@ -100,7 +103,7 @@ ODD = [
     "/srv/gr\u00fc\u00df \u6f22\u5b57 \U0001f600",
     "/srv/" + "long/" * 40 + "x" * 120,
 ]
-HAND_MADE = {
+HAND_MADE: dict[str, Entry] = {
     "/srv/new": File(b"new\n", mode=0o4755, uid=12, gid=34, mtime=MTIME),
     "/srv/empty": File(b"", mode=0o600),
     "/srv/large": File(bytes(range(256)) * 8192, mode=0o644, uid=70_000, gid=3_000_000),
@@ -145,7 +148,7 @@ class Applied:
 
 
 @pytest.fixture(scope="session")
-def applied(tmp_path_factory, launches):
+def applied(tmp_path_factory, launches) -> Applied:
     home = tmp_path_factory.mktemp("applied")
     before = make_phony(home / "before.img", root={**RASPIOS, **MET})
     image = home / "after.img"
@@ -168,15 +171,15 @@ def applied(tmp_path_factory, launches):
     return Applied(before, image, facts, plan, delta)
 
 
-def test_file_systems_are_clean(applied, tmp_path):
+def test_file_systems_are_clean(applied: Applied, tmp_path):
     check(applied.image, tmp_path)
 
 
-def owner(entry):
+def owner(entry: File | Slot | Directory | Symlink) -> tuple[int, int]:
     return entry.uid, entry.gid
 
 
-def test_every_entry_is_there_as_it_was_asked_for(applied):
+def test_every_entry_is_there_as_it_was_asked_for(applied: Applied):
     wanted = {p: e for p, e in applied.delta if not p.startswith("/boot/firmware/")}
     found = stats(applied.image, [p for p in wanted if '"' not in p])
 
@@ -203,20 +206,24 @@ def test_every_entry_is_there_as_it_was_asked_for(applied):
                 assert (it.uid, it.gid) == owner(entry), path
 
 
-def test_contents(applied, tmp_path):
+def test_contents(applied: Applied, tmp_path):
     paths = [p for p, e in applied.delta if isinstance(e, File | Slot)]
     guest = [p for p in paths if not p.startswith("/boot/firmware/")]
     found = ext4.read_files(applied.image, ROOT_START, guest)
     for path in guest:
-        entry = applied.delta.entries[path]
-        wanted = entry.content if isinstance(entry, File) else b"\n" * entry.size
-        assert found[path] == wanted, path
+        match applied.delta.entries[path]:
+            case File(content=wanted):
+                assert found[path] == wanted, path
+            case Slot(size=size):
+                assert found[path] == b"\n" * size, path
 
     for path in ("/srv/new", "/srv/large", ODD[0], ODD[1], ODD[6], ODD[7]):
-        assert content(applied.image, path, tmp_path) == HAND_MADE[path].content
+        asked = HAND_MADE[path]
+        assert isinstance(asked, File)
+        assert content(applied.image, path, tmp_path) == asked.content
 
 
-def test_times_and_labels(applied):
+def test_times_and_labels(applied: Applied):
     found = stats(applied.image, ["/srv/new", "/srv/empty", "/srv/dir"])
 
     assert found["/srv/new"].mtime == MTIME
@@ -225,7 +232,7 @@ def test_times_and_labels(applied):
     assert "security.selinux" not in debugfs(applied.image, "ea_list /srv/new")
 
 
-def test_parents_that_were_there_are_left_alone(applied):
+def test_parents_that_were_there_are_left_alone(applied: Applied):
     found = stats(
         applied.image,
         ["/srv/private", "/srv/missing", "/srv/missing/parents", "/srv/old-mode/kept"],
@@ -238,7 +245,7 @@ def test_parents_that_were_there_are_left_alone(applied):
     assert found["/srv/old-mode/kept"] is not None
 
 
-def test_the_shell_saw_no_name_as_a_command(applied):
+def test_the_shell_saw_no_name_as_a_command(applied: Applied):
     assert not [
         p
         for p in ext4.list_tree(applied.image, ROOT_START, ["/"])
@@ -246,7 +253,7 @@ def test_the_shell_saw_no_name_as_a_command(applied):
     ]
 
 
-def test_a_moved_tree(applied):
+def test_a_moved_tree(applied: Applied):
     moved = "/home/deep/down/moved"
     found = stats(
         applied.image, [moved, f"{moved}/file", f"{moved}/added", "/srv/tree", "/srv/elsewhere"]
@@ -259,7 +266,7 @@ def test_a_moved_tree(applied):
     assert found[f"{moved}/added"].gid == 0
 
 
-def test_numbers_that_change_places(applied):
+def test_numbers_that_change_places(applied: Applied):
     paths = [f"/srv/turned/{n}" for n in SWAPPED]
     found = stats(applied.image, [*paths, "/srv/turned-elsewhere"])
 
@@ -267,7 +274,7 @@ def test_numbers_that_change_places(applied):
     assert found["/srv/turned-elsewhere"].uid == 5000
 
 
-def test_the_firmware_partition(applied):
+def test_the_firmware_partition(applied: Applied):
     image = applied.image
 
     names = fat_names(image)
@@ -280,7 +287,7 @@ def test_the_firmware_partition(applied):
     assert fat_content(image, "overlays/disable-bt.dtbo") == before["overlays/disable-bt.dtbo"]
 
 
-def touched(delta, path):
+def touched(delta: Delta, path: str) -> bool:
     """Whether the delta speaks of the path, of something above it, or of what it was moved from."""
     places = [p for p, _ in delta] + [e.source for _, e in delta if isinstance(e, Tree)]
     return any(path == p or path.startswith(p + "/") for p in places)
@@ -290,7 +297,7 @@ SWAPPED = {5000: 5001, 5001: 5002, 5002: 5000}
 MAPS = ({1000: 1500, 3000: 4000, **SWAPPED}, {1000: 1500, 3000: 4001})
 
 
-def test_nothing_else_changed(applied):
+def test_nothing_else_changed(applied: Applied):
     before = ext4.list_tree(applied.before, ROOT_START, ["/"])
     after = ext4.list_tree(applied.image, ROOT_START, ["/"])
     files = [p for p, f in before.items() if f.kind == "file"]
@@ -314,16 +321,16 @@ def head(path):
     return hashlib.sha256(path.read_bytes()[: 4 << 20]).hexdigest()
 
 
-def test_the_table_and_the_gap_are_untouched(applied):
+def test_the_table_and_the_gap_are_untouched(applied: Applied):
     assert head(applied.before) == head(applied.image)
 
 
-def rows(applied, name):
+def rows(applied: Applied, name):
     found = ext4.read_files(applied.image, ROOT_START, [f"/etc/{name}"])[f"/etc/{name}"]
     return {line.split(":")[0]: line.split(":") for line in found.decode().splitlines()}
 
 
-def test_the_first_user_is_renamed_everywhere(applied):
+def test_the_first_user_is_renamed_everywhere(applied: Applied):
     assert rows(applied, "passwd")["federico"][2:] == [
         "1500",
         "1500",
@@ -345,7 +352,7 @@ def test_the_first_user_is_renamed_everywhere(applied):
     assert [(s.mode, s.gid) for s in found.values()] == [(0o640, 42), (0o640, 42), (0o644, 0)]
 
 
-def test_the_home_is_moved_with_its_owners(applied):
+def test_the_home_is_moved_with_its_owners(applied: Applied):
     home = "/home/federico"
     names = ["", "/.bashrc", "/.config", "/.config/deep/er", "/link", "/borrowed", "/system"]
     found = stats(applied.image, [*(home + n for n in names), "/home/pi", f"{home}/.Xauthority"])
@@ -360,7 +367,7 @@ def test_the_home_is_moved_with_its_owners(applied):
     assert found[f"{home}/.config"].mode == 0o700
 
 
-def test_files_elsewhere_change_hands(applied):
+def test_files_elsewhere_change_hands(applied: Applied):
     found = stats(
         applied.image,
         [
@@ -382,7 +389,7 @@ def test_files_elsewhere_change_hands(applied):
     assert (found["/home/third"].mode, found["/home/third"].uid) == (0o700, 1003)
 
 
-def test_no_trace_of_the_old_name(applied):
+def test_no_trace_of_the_old_name(applied: Applied):
     tree = ext4.list_tree(applied.image, ROOT_START, ["/"])
     assert not [p for p, fact in tree.items() if 1000 in (fact.uid, fact.gid)]
     assert not [p for p in tree if p.rsplit("/", 1)[-1] in ("pi", "010_pi-nopasswd", ".Xauthority")]
@@ -404,7 +411,7 @@ def test_no_trace_of_the_old_name(applied):
     assert texts["/etc/sudoers.d/010_at-export"] == b'Defaults env_keep += "NO_AT_BRIDGE"\n'
 
 
-def test_one_launch(applied, launches):
+def test_one_launch(applied: Applied, launches):
     """The first launch of a session may try a KVM that does not work."""
     assert 1 <= launches.count() <= 4
 
@@ -415,7 +422,7 @@ def test_paths_that_would_break_the_script_are_refused():
             Delta.of("hand", {path: File(b"")})
 
 
-def test_a_link_on_the_way_is_refused_before_any_launch(applied, launches, tmp_path):
+def test_a_link_on_the_way_is_refused_before_any_launch(applied: Applied, launches, tmp_path):
     count = launches.count()
     facts = replace(
         applied.facts,

@@ -63,7 +63,7 @@ def test_nothing_is_wrong_with_the_card(home, monkeypatch):
 def test_the_entry_that_is_started_has_the_country_and_all_it_had(ask):
     text = ask(f"cat {ENTRY}", CARD.layout.middle_start)
 
-    before = boot_loader.options(CARD.middle[ENTRY].data.decode())
+    before = boot_loader.options(CARD.middle[ENTRY].content.decode())
     assert boot_loader.options(text) == f"{before} cfg80211.ieee80211_regdom=NO"
 
 

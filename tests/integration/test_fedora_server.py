@@ -79,7 +79,7 @@ def card(home):
 
 
 @pytest.fixture(scope="module")
-def seen(card, written):
+def seen(card, written) -> Seen:
     """One launch of the appliance over the finished card."""
     with Appliance(card, progress=Quiet(), readonly=True) as appliance:
         answers = {
@@ -109,13 +109,13 @@ def seen(card, written):
         )
 
 
-def _label(appliance, path):
+def _label(appliance: Appliance, path: str) -> str:
     found = {x["attrname"]: x["attrval"] for x in appliance.call("lgetxattrs", path)}
     label = found.get("security.selinux", b"")
     return (label if isinstance(label, str) else label.decode()).rstrip("\0")
 
 
-def test_lvm_finds_the_group_as_it_was_in_the_vendors_image(seen):
+def test_lvm_finds_the_group_as_it_was_in_the_vendors_image(seen: Seen):
     layout = CARD.layout
     (volume,) = [line.split() for line in seen.answers["pvs"].splitlines()[:-1]]
     found = {line.split()[1]: line.split() for line in seen.answers["lvs"].splitlines()[:-1]}
@@ -132,7 +132,7 @@ def test_lvm_finds_the_group_as_it_was_in_the_vendors_image(seen):
     assert seen.answers["vgck"].strip() == "status 0"
 
 
-def test_all_file_systems_are_clean(seen):
+def test_all_file_systems_are_clean(seen: Seen):
     for name in ("root", "boot"):
         assert seen.answers[name].splitlines()[-1] == "status 0", seen.answers[name]
         assert "Phase 7" in seen.answers[name]
@@ -149,18 +149,18 @@ def test_nothing_is_wrong_with_the_card(home, monkeypatch):
     assert (verdict["name"], verdict["findings"], verdict["notes"]) == ("n0", [], [])
 
 
-def test_the_entry_that_is_started_has_the_country_and_all_it_had(seen):
-    before = boot_loader.options(CARD.middle[ENTRY].data.decode())
+def test_the_entry_that_is_started_has_the_country_and_all_it_had(seen: Seen):
+    before = boot_loader.options(CARD.middle[ENTRY].content.decode())
 
     assert f"root={GROUP.device} " in before
     assert boot_loader.options(seen.entry) == f"{before} cfg80211.ieee80211_regdom=NO"
 
 
-def test_nothing_was_written_below_a_mount_point(seen):
+def test_nothing_was_written_below_a_mount_point(seen: Seen):
     assert seen.hidden == []
 
 
-def test_nobody_waits_for_initial_setup_ssh_is_there_and_the_root_will_grow(seen):
+def test_nobody_waits_for_initial_setup_ssh_is_there_and_the_root_will_grow(seen: Seen):
     assert seen.links["initial-setup.service"] == "/dev/null"
     assert seen.links["multi-user.target.wants/sshd.service"].endswith("/sshd.service")
     assert "fstab" in seen.etc
@@ -172,7 +172,7 @@ def test_nobody_waits_for_initial_setup_ssh_is_there_and_the_root_will_grow(seen
     )
 
 
-def test_every_file_that_was_written_has_the_label_of_libselinux(written, seen, tmp_path):
+def test_every_file_that_was_written_has_the_label_of_libselinux(written, seen: Seen, tmp_path):
     """Held against matchpathcon: all that the fixture, whose files have no labels, did not have."""
     for suffix, text in (("", fedora.CONTEXTS), (".homedirs", fedora.HOMES)):
         (tmp_path / f"file_contexts{suffix}").write_text(text)

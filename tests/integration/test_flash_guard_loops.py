@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from phony import make_phony
@@ -25,6 +26,13 @@ from piimage.flash.eject import eject
 from piimage.flash.guard import admit, examine, unmount
 from piimage.flash.hold import hold
 from piimage.label import CardLabel
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from contextlib import AbstractContextManager
+
+    from piimage.flash.device import Device
+    from piimage.flash.hold import Held
 
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +49,7 @@ def _run(*argv, **options):
 
 
 @contextmanager
-def attached(path, *options):
+def attached(path: Path, *options: str) -> Iterator[Path]:
     """A loop device that plays `path`."""
     loop = Path(_run("losetup", "--find", "--show", *options, path))
     try:
@@ -64,16 +72,16 @@ def loop(tmp_path):
         yield device
 
 
-def names(path, **options):
-    refusals = examine(path, **{"settle": 0.5, **options}).refusals
+def names(path: Path, *, settle: float = 0.5, **options: Any) -> list[str]:
+    refusals = examine(path, settle=settle, **options).refusals
     return [refusal.name for refusal in refusals if refusal.name not in LOOP]
 
 
-def held(path, accepted=LOOP):
+def held(path: Path, accepted: Collection[str] = LOOP) -> AbstractContextManager[Held]:
     return hold(admit(examine(path), accepted), settle=0.3)
 
 
-def refusals_of_hold(device):
+def refusals_of_hold(device: Device) -> list[str]:
     with pytest.raises(DeviceRefusedError) as caught, hold(device, settle=0.3):
         pytest.fail("it was opened")
     return list(caught.value.refusals)
@@ -100,7 +108,7 @@ def test_room_to_the_sector(tmp_path):
             assert names(card, image_size=32 * MIB) == refused
 
 
-def _write_and_read_back(ours):
+def _write_and_read_back(ours: Held) -> None:
     data = b"piimage!" * 512
     assert os.pwrite(ours.fd, data, 8 * MIB) == len(data)
     os.fsync(ours.fd)
@@ -344,11 +352,11 @@ def test_content_that_no_card_for_a_pi_has(loop):
 
 
 def test_a_card_tells_its_node_and_what_is_on_it(tmp_path):
-    label = {"cluster": "lab", "node": "n3", "number": 3, "build": "b", "variant": "v"}
-    files = {"piimage.json": json.dumps(label).encode()}
+    label = CardLabel(cluster="lab", node="n3", number=3, build="b", variant="v")
+    files = {"piimage.json": json.dumps(asdict(label)).encode()}
     path = make_phony(tmp_path / "card.img", root_size=8 * MIB, boot=files)
     with attached(path) as loop:
-        assert read_label(loop) == CardLabel(**label)
+        assert read_label(loop) == label
         assert read_unfinished(loop) is None
         assert [(c.number, c.words) for c in examine(loop).contents] == [
             (1, "vfat `bootfs`"),

@@ -78,7 +78,7 @@ def wild(tmp_path_factory):
             "/etc/hosts": link("../../../etc/shadow"),
             "/etc/hostname": link(out),
             "/etc/default/keyboard": link(str(canary)),
-            "/etc/passwd": replace(passwd, data=passwd.data + BROKEN.encode()),
+            "/etc/passwd": replace(passwd, data=passwd.content + BROKEN.encode()),
             "/home/rosa/outside": link(f"../../../../../..{nest}"),
             "/home/rosa/canary": link(str(canary)),
             "/home/rosa/two\nlines; touch pwned": text("kept\n"),

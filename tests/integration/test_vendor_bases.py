@@ -24,6 +24,7 @@ from piimage.bases.facts_reader import read_facts
 from piimage.cli.main import app
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fixtures.card import Card
@@ -104,20 +105,24 @@ class Built:
     node: Reading
 
 
+if TYPE_CHECKING:
+    Of = Callable[[str], Built]
+
+
 @pytest.fixture(scope="module", params=ALL)
-def every(request, tmp_path_factory):
+def every(request, tmp_path_factory) -> Built:
     return _built(request.param, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def of(tmp_path_factory):
+def of(tmp_path_factory) -> Of:
     return lambda name: _built(name, tmp_path_factory)
 
 
 _KNOWN: dict[str, Built] = {}
 
 
-def _built(name, tmp_path_factory):
+def _built(name: str, tmp_path_factory) -> Built:
     """The card's image imported as a base, and node 0 built over it, once."""
     if name not in _KNOWN:
         home = tmp_path_factory.mktemp(name)
@@ -138,7 +143,7 @@ def test_the_facts_of_the_card_are_those_of_its_image(name, tmp_path):
     assert [p.start for p in found.table.partitions] == [p.start for p in expected.table.partitions]
 
 
-def test_nothing_is_wrong_with_the_card(every, monkeypatch):
+def test_nothing_is_wrong_with_the_card(every: Built, monkeypatch):
     home = every.node.path.parents[2]
     monkeypatch.chdir(home)
     monkeypatch.setenv("PIIMAGE_CACHE", str(home / "cache"))
@@ -154,19 +159,19 @@ def test_nothing_is_wrong_with_the_card(every, monkeypatch):
     assert (verdict["name"], told, verdict["notes"]) == ("n0", without_kernel, [])
 
 
-def test_both_file_systems_are_clean_and_where_they_were(every):
+def test_both_file_systems_are_clean_and_where_they_were(every: Built):
     every.node.check()
     layout = every.card.layout
 
     assert every.node.starts == (layout.boot_start, layout.root_start)
 
 
-def test_nothing_was_written_below_the_fats_mount_point(every):
+def test_nothing_was_written_below_the_fats_mount_point(every: Built):
     old = "/boot/firmware" not in every.card.root
     assert every.node.names("/boot" if old else "/boot/firmware") == set()
 
 
-def test_decoys_are_as_they_were(every):
+def test_decoys_are_as_they_were(every: Built):
     for path, node in every.card.root.items():
         if path.startswith("/boot/") and isinstance(node.data, bytes):
             assert every.node.text(path).rstrip("\n") == node.data.decode().rstrip("\n")
@@ -174,7 +179,7 @@ def test_decoys_are_as_they_were(every):
         assert every.node.fat("cmdline.txt").encode() == every.card.boot["cmdline.txt"]
 
 
-def test_the_command_line_in_force_has_the_country_and_all_it_had(every):
+def test_the_command_line_in_force_has_the_country_and_all_it_had(every: Built):
     name = "current/cmdline.txt" if "current/cmdline.txt" in every.card.boot else "cmdline.txt"
     line = every.node.fat(name)
 
@@ -184,18 +189,18 @@ def test_the_command_line_in_force_has_the_country_and_all_it_had(every):
     ]  # fmt: skip
 
 
-def test_partuuids_still_lead_to_the_partitions(every):
+def test_partuuids_still_lead_to_the_partitions(every: Built):
     fstab = every.node.text("/etc/fstab")
     named = re.findall(r"PARTUUID=(\w+)-", fstab)
 
-    assert every.node.text("/etc/fstab") == every.card.root["/etc/fstab"].data.decode()
+    assert every.node.text("/etc/fstab") == every.card.root["/etc/fstab"].content.decode()
     if named:
         assert set(named) == {every.node.disk_id}
     else:
         assert every.node.disk_id != every.card.layout.disk_id
 
 
-def test_the_users_are_ours_with_their_numbers(every):
+def test_the_users_are_ours_with_their_numbers(every: Built):
     passwd = every.node.text("/etc/passwd")
 
     assert re.search(r"^ada:x:1000:1000:[^:]*:/home/ada:/bin/bash$", passwd, re.MULTILINE)
@@ -209,20 +214,20 @@ def test_the_users_are_ours_with_their_numbers(every):
 
 
 @pytest.mark.parametrize("name", RASPIOS)
-def test_the_renamed_home_keeps_what_was_in_it(name, of):
+def test_the_renamed_home_keeps_what_was_in_it(name, of: Of):
     node = of(name).node
 
     assert node.text("/home/ada/.config/deep/file") == "kept\n"
     assert node.inode("/home/ada/.config/deep/file").mode == 0o640
 
 
-def test_sudo_is_ours_alone(every):
+def test_sudo_is_ours_alone(every: Built):
     assert every.node.text("/etc/sudoers.d/010_ada") == "ada ALL=(ALL:ALL) NOPASSWD: ALL\n"
     rules = [every.node.text(f"/etc/sudoers.d/{n}") for n in every.node.names("/etc/sudoers.d")]
     assert not [rule for rule in rules if "NOPASSWD" in rule and not rule.startswith("ada ")]
 
 
-def test_hash_and_instance_are_in_a_seed_of_roots_alone(every):
+def test_hash_and_instance_are_in_a_seed_of_roots_alone(every: Built):
     node = every.node
     data = yaml.safe_load(node.text(f"{SEED}/user-data"))
     meta = yaml.safe_load(node.text(f"{SEED}/meta-data"))
@@ -237,7 +242,7 @@ def test_hash_and_instance_are_in_a_seed_of_roots_alone(every):
     assert meta["instance-id"].startswith("piimage-vendors-n0-")
 
 
-def test_cloud_init_looks_at_our_seed_and_no_other(every):
+def test_cloud_init_looks_at_our_seed_and_no_other(every: Built):
     names = sorted(n for n in every.node.names("/etc/cloud/cloud.cfg.d") if n.endswith(".cfg"))
     last = yaml.safe_load(every.node.text(f"/etc/cloud/cloud.cfg.d/{names[-1]}"))
 
@@ -247,7 +252,7 @@ def test_cloud_init_looks_at_our_seed_and_no_other(every):
 
 
 @pytest.mark.parametrize("name", WITH_NETWORK_MANAGER)
-def test_networkmanager_has_two_private_profiles(name, of):
+def test_networkmanager_has_two_private_profiles(name, of: Of):
     node = of(name).node
     wired, wifi = (
         node.text(f"{PROFILES}/piimage-{what}.nmconnection") for what in ("wired", "wifi")
@@ -267,7 +272,7 @@ def test_networkmanager_has_two_private_profiles(name, of):
 
 
 @pytest.mark.parametrize("name", WITH_DHCPCD)
-def test_dhcpcd_has_the_address_and_wpa_supplicant_the_key(name, of):
+def test_dhcpcd_has_the_address_and_wpa_supplicant_the_key(name, of: Of):
     node = of(name).node
     key = "/etc/wpa_supplicant/wpa_supplicant.conf"
     inode = node.inode(key)
@@ -282,7 +287,7 @@ def test_dhcpcd_has_the_address_and_wpa_supplicant_the_key(name, of):
     assert node.inode(f"{SEED}/network-config") is None
 
 
-def test_programs_that_read_no_drop_ins_have_it_in_their_own_files(of):
+def test_programs_that_read_no_drop_ins_have_it_in_their_own_files(of: Of):
     """ssh and chrony of buster, and the NFS server of both."""
     node = of("buster").node
     served = [
@@ -299,7 +304,7 @@ def test_programs_that_read_no_drop_ins_have_it_in_their_own_files(of):
 
 
 @pytest.mark.parametrize("name", ["noble", "resolute"])
-def test_netplan_gets_its_network_from_the_seed(name, of):
+def test_netplan_gets_its_network_from_the_seed(name, of: Of):
     found = yaml.safe_load(of(name).node.text(f"{SEED}/network-config"))["network"]
 
     assert found["ethernets"]["eth0"]["addresses"] == ["10.77.3.1/16"]
@@ -308,7 +313,7 @@ def test_netplan_gets_its_network_from_the_seed(name, of):
     assert found["wifis"]["wlan0"]["regulatory-domain"] == "NO"
 
 
-def test_ifupdown_has_its_ports_in_one_file_and_the_key_in_a_private_one(of):
+def test_ifupdown_has_its_ports_in_one_file_and_the_key_in_a_private_one(of: Of):
     node = of("raspi").node
     ports = node.text("/etc/network/interfaces.d/piimage")
     key = "/etc/wpa_supplicant/wpa_supplicant.conf"
@@ -326,7 +331,7 @@ def test_ifupdown_has_its_ports_in_one_file_and_the_key_in_a_private_one(of):
     assert node.inode(f"{SEED}/network-config") is None
 
 
-def test_nothing_of_the_first_boot_of_debians_images_undoes_the_node(of):
+def test_nothing_of_the_first_boot_of_debians_images_undoes_the_node(of: Of):
     node = of("raspi").node
 
     assert node.names(f"{UNITS}/basic.target.requires") == set()
@@ -337,7 +342,7 @@ def test_nothing_of_the_first_boot_of_debians_images_undoes_the_node(of):
     assert node.text("/etc/default/raspi-firmware").count("ROOTPART=LABEL=RASPIROOT\n") == 1
 
 
-def test_no_secret_is_on_the_fat(every):
+def test_no_secret_is_on_the_fat(every: Built):
     names = [n for n in every.node.fat_names() if n.endswith((".txt", "data", "json"))]
     texts = [every.node.fat(n) for n in names]
 
@@ -345,7 +350,7 @@ def test_no_secret_is_on_the_fat(every):
     assert not [t for t in texts if PSK in t or HASH in t or "PRIVATE KEY" in t]
 
 
-def test_ssh_runs_with_the_nodes_own_key(every):
+def test_ssh_runs_with_the_nodes_own_key(every: Built):
     node = every.node
 
     assert node.inode(f"{UNITS}/multi-user.target.wants/ssh.service").kind == "symlink"
@@ -357,7 +362,7 @@ def test_ssh_runs_with_the_nodes_own_key(every):
     assert node.text("/home/ada/.ssh/authorized_keys").startswith("ssh-ed25519 ")
 
 
-def test_the_first_boots_script_leaves_the_key_alone(of):
+def test_the_first_boots_script_leaves_the_key_alone(of: Of):
     script = of("bookworm").node.text("/usr/lib/raspberrypi-sys-mods/regenerate_ssh_host_keys")
 
     assert "rm" not in re.sub(r"#.*", "", script)
@@ -368,7 +373,7 @@ def test_the_first_boots_script_leaves_the_key_alone(of):
 
 
 @pytest.mark.parametrize("name", ASKING)
-def test_no_wizard_waits_for_anybody(name, of):
+def test_no_wizard_waits_for_anybody(name, of: Of):
     node = of(name).node
 
     assert node.inode(f"{UNITS}/userconfig.service").target == "/dev/null"
@@ -378,7 +383,7 @@ def test_no_wizard_waits_for_anybody(name, of):
     assert node.inode("/etc/sudoers.d/010_wiz-nopasswd") is None
 
 
-def test_what_grows_the_card_is_still_there(of):
+def test_what_grows_the_card_is_still_there(of: Of):
     trixie, bookworm = of("trixie").node, of("bookworm").node
 
     assert trixie.text("/etc/machine-id") == "uninitialized\n"
@@ -391,7 +396,7 @@ def test_what_grows_the_card_is_still_there(of):
     assert buster.inode("/etc/rc3.d/S01resize2fs_once").kind == "symlink"
 
 
-def test_share_time_target_and_names(every):
+def test_share_time_target_and_names(every: Built):
     node = every.node
 
     assert node.text("/etc/exports.d/piimage.exports").startswith("/srv/work 10.77.0.0/16(rw,")
@@ -409,8 +414,8 @@ def test_share_time_target_and_names(every):
     assert node.inode("/etc/localtime").target.endswith("/Europe/Rome")
 
 
-def test_originals_are_never_touched(every):
+def test_originals_are_never_touched(every: Built):
     root = Reading(every.base, every.node.path.parent)
 
     assert root.disk_id == every.card.layout.disk_id
-    assert root.text("/etc/passwd") == every.card.root["/etc/passwd"].data.decode()
+    assert root.text("/etc/passwd") == every.card.root["/etc/passwd"].content.decode()

@@ -253,7 +253,7 @@ def test_reading_leaves_the_card_as_it_is(verify, card):
 @pytest.mark.parametrize("mutation", [pytest.param(m, id=m.name) for m in MUTATIONS])
 def test_a_broken_card_is_named(mutation: Mutation, verify, card, site, tmp_path):
     mutation.act(card)
-    words = ()
+    words: tuple[object, ...] = ()
     if mutation.cluster is not None:
         shutil.copytree(site.home / "cluster.state", tmp_path / "cluster.state")
         (tmp_path / "cluster.yaml").write_text(YAML.replace(*mutation.cluster))

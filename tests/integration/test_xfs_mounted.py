@@ -65,8 +65,8 @@ def fill(root):
         (root / "names-20000" / f"a-name-of-some-length-{n:05}").unlink()
     odd = root / "odd"
     odd.mkdir()
-    for name in (b"a\nb", b"\xff\xfe", b"n" * 255, b" "):
-        (odd / os.fsdecode(name)).write_bytes(name)
+    for raw in (b"a\nb", b"\xff\xfe", b"n" * 255, b" "):
+        (odd / os.fsdecode(raw)).write_bytes(raw)
     for n in (1, 59, 400, 1023):
         (root / f"link-{n}").symlink_to(("x/" * n)[: n - 1] + "y")
     os.link(odd / "a\nb", root / "twin")
@@ -129,7 +129,7 @@ def by_linux(root):
             for name in os.listxattr(path, follow_symlinks=False)
             if not name.startswith("trusted.SGI_ACL_")
         }
-        data = None
+        data: object = None
         if stat.S_ISREG(told.st_mode):
             with path.open("rb") as file:
                 data = hashlib.file_digest(file, "sha256").hexdigest()
@@ -148,7 +148,7 @@ def by_us(image):
     found = {}
     with open_xfs(image, 0) as xfs:
         for path, inode in xfs.walk():
-            data = None
+            data: object = None
             if inode.kind == "file":
                 hasher = hashlib.sha256()
                 for piece in xfs.pieces(inode):

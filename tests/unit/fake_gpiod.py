@@ -10,6 +10,10 @@ import errno
 from dataclasses import dataclass, field
 from enum import Enum
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass
@@ -17,7 +21,7 @@ class Kernel:
     """Chips by device, and who holds which line. `listen` hears (data, clock) after every change."""
 
     chips: dict[str, tuple[str, int]]
-    listen: object = lambda data, clock: None
+    listen: Callable[[int, int], object] = lambda data, clock: None
     denied: bool = False
     held: dict[tuple[str, int], str] = field(default_factory=dict)
     levels: dict[int, int] = field(default_factory=dict)
@@ -77,6 +81,7 @@ class LineBulk:
 class Chip1:
     """Chip of API 1; `kernel` is set by `version_1`."""
 
+    _kernel: Kernel
     OPEN_LOOKUP, OPEN_BY_NAME, OPEN_BY_PATH, OPEN_BY_LABEL, OPEN_BY_NUMBER = range(1, 6)
 
     def __init__(self, description, how=1):
@@ -150,6 +155,8 @@ class LineRequest:
 
 class Chip2:
     """Chip of API 2; `kernel` is set by `version_2`."""
+
+    _kernel: Kernel
 
     def __init__(self, path):
         self._kernel.open(path)

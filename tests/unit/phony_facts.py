@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+from typing import Any
 
 from piimage.cluster import Cluster, Node, Role, SecretRef, Sudo, Target, User, Wifi
 from piimage.components.contribution import HostKey, Secrets
@@ -315,7 +316,7 @@ def user(name: str = "federico", uid: int = 1000, **more) -> User:
 HEAD = Role(name="head", head=True, base="debian-13")
 WORKER = Role(name="worker", head=False, base="debian-13", wifi=False)
 #: A wire with a way out; without Wi-Fi.
-OUTWARD = {
+OUTWARD: dict[str, Any] = {
     "gateway": IPv4Address("10.1.10.1"),
     "dns": (IPv4Address("10.1.10.1"), IPv4Address("9.9.9.9")),
 }

@@ -7,7 +7,7 @@ import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Mirror(http.server.ThreadingHTTPServer):
         self.hung, self.released = threading.Event(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
-    def put(self, path: str, data: bytes, **how: object) -> File:
+    def put(self, path: str, data: bytes, **how: Any) -> File:
         """Serve `data` at `path`."""
         self.files[path] = File(data, **how)
         return self.files[path]
@@ -56,6 +56,8 @@ class Mirror(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Mirror
+
     def log_message(self, *_: object) -> None:
         pass
 

@@ -4,6 +4,7 @@ import re
 
 import phony_facts as phony
 import pytest
+from delta_files import file_at
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,13 +14,16 @@ from piimage.errors import UnsupportedError
 
 
 def rows(accounts, name):
-    return accounts.files()[f"/etc/{name}"].content.decode().splitlines()
+    return file_at(accounts.files(), f"/etc/{name}").content.decode().splitlines()
 
 
 def test_databases_without_edits_come_out_byte_for_byte():
     facts = phony.raspios()
 
-    for path, entry in Accounts(facts).files().items():
+    files = Accounts(facts).files()
+    assert files
+    for path in files:
+        entry = file_at(files, path)
         assert entry.content == facts.files[path].content
         assert (entry.mode, entry.gid) == (facts.files[path].mode, facts.files[path].gid)
 
@@ -61,7 +65,8 @@ def test_rename_reaches_every_database():
 
     done = takeover.apply(phony.user("federico", 1500), old, accounts)
 
-    texts = {path: entry.content.decode() for path, entry in accounts.files().items()}
+    files = accounts.files()
+    texts = {path: file_at(files, path).content.decode() for path in files}
     assert [p for p, t in texts.items() if re.search(r"(^|[:,])pi([:,]|$)", t, re.MULTILINE)] == []
     assert done.gids == ((1000, 1500),)
     assert "federico:x:1500:" in texts["/etc/group"]

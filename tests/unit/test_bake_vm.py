@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -134,16 +134,22 @@ def test_what_the_script_says_is_kept(played):
 
 
 class Show(Quiet):
-    """A `Progress` that keeps what its steps note."""
+    """A `Progress` and its steps, which keeps what they note."""
 
     def __init__(self):
         self.notes = []
 
-    @contextmanager
     def step(self, title):
-        with super().step(title) as task:
-            task.note = self.notes.append
-            yield task
+        return nullcontext(self)
+
+    def total(self, amount):
+        pass
+
+    def advance(self, amount):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 def test_packages_are_shown_as_they_are_set_up(played):

@@ -49,8 +49,8 @@ def cache(tmp_path):
 @contextmanager
 def other_process(cache, what):
     argv = [sys.executable, "-c", HOLDER.format(what=what), str(cache.root)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(argv, **pipes) as child:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as child:
         try:
             yield child, child.stdout.readline().strip()
         finally:

@@ -38,7 +38,7 @@ def facts(card, home):
 def small(tmp_path_factory):
     """A group with an ext4 in it, so of a few MiB, and its layout."""
     card = fedora.minimal(fedora.OLD, root_size=24 * MIB)
-    mounts = card.root["/etc/fstab"].data.decode()
+    mounts = card.root["/etc/fstab"].content.decode()
     mounts = mounts.replace(f"UUID={fedora.ROOT_UUID}", "/dev/fedora/root")
     layout = replace(card.layout, group=Group())
     card = replace(card, layout=layout, root={**card.root, "/etc/fstab": text(mounts)})
@@ -100,7 +100,7 @@ def test_the_root_is_where_its_group_has_it(group, tmp_path):
 
 def test_a_root_in_an_xfs_without_a_group_is_one(tmp_path):
     card = card_of(43)
-    mounts = card.root["/etc/fstab"].data.decode()
+    mounts = card.root["/etc/fstab"].content.decode()
     mounts = mounts.replace("/dev/mapper/fedora-root", f"UUID={fedora.ROOT_UUID}")
     card = replace(
         card,

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from phony import ARM64, ROOT, Node
@@ -17,6 +19,10 @@ from piimage.disk import ext4, fat
 from piimage.disk.table import read_table
 from piimage.errors import MissingToolError, PiimageError, ToolFailedError, WriteFailedError
 from piimage.progress import Quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 MIB = 1 << 20
 X86 = ARM64[:18] + b"\x3e\0" + ARM64[20:]
@@ -318,23 +324,30 @@ def packed(content):
 GOOD = packed(b"cpio " + ARM64 + b" more")
 
 
+@dataclass(frozen=True)
+class Workshop:
+    """Called, it sets what mmdebstrap makes; `log` has what that was asked."""
+
+    fake: Callable[..., object]
+    log: Path
+    tree: Path
+
+    def __call__(self, initramfs=GOOD, *, fail=False):
+        self.tree.write_text(json.dumps(tree_of(initramfs)))
+        script = MMDEBSTRAP.format(log=str(self.log), tree=str(self.tree), fail=fail)
+        self.fake("mmdebstrap", script, sys.executable)
+
+
 @pytest.fixture
 def workshop(fake, unshare, tmp_path, monkeypatch):
-    """Everything that `make` needs, small; returns how to set what mmdebstrap makes."""
+    """Everything that `make` needs, small."""
     monkeypatch.setattr(debian, "FIRMWARE_SIZE", 40 * MIB)
     monkeypatch.setattr(debian, "SPARE", 16 * MIB)
     monkeypatch.setattr(make, "_ROOM", 100 * MIB)
     fake("apt-get", f"echo '{DEBIAN}'")
-    log, tree = tmp_path / "mmdebstrap.log", tmp_path / "tree.json"
-
-    def prepare(initramfs=GOOD, *, fail=False):
-        tree.write_text(json.dumps(tree_of(initramfs)))
-        script = MMDEBSTRAP.format(log=str(log), tree=str(tree), fail=fail)
-        fake("mmdebstrap", script, sys.executable)
-
-    prepare()
-    prepare.log = log
-    return prepare
+    made = Workshop(fake, tmp_path / "mmdebstrap.log", tmp_path / "tree.json")
+    made()
+    return made
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from phony import ARM64
@@ -15,6 +17,9 @@ from piimage.bases.cache import Cache
 from piimage.bases.native import hook, native_tools
 from piimage.errors import ToolFailedError
 from piimage.progress import Quiet
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 X86 = ARM64[:18] + b"\x3e\0" + ARM64[20:]
 TRIPLET, LOADER = "x86_64-linux-gnu", "ld-linux-x86-64.so.2"
@@ -44,22 +49,26 @@ def fake(tmp_path, monkeypatch):
     return program
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """Asks for the tools; `log` has what mmdebstrap was asked."""
+
+    log: Path
+    cache: Cache
+
+    def __call__(self, suite="trixie", sources=("deb http://deb.test/ trixie main",)):
+        return native_tools(suite, sources, namespace=(), cache=self.cache, progress=Quiet())
+
+
 @pytest.fixture
 def fetched(fake, tmp_path, monkeypatch):
-    """Asks for the tools; `log` has what mmdebstrap was asked."""
     monkeypatch.setattr(native.platform, "machine", lambda: "x86_64")
     log = tmp_path / "log"
     fake(
         "mmdebstrap",
         f'echo "$@" >>{log}; for last; do case $last in /*) mkdir "$last" && touch "$last/made" ;; esac; done',
     )
-    cache = Cache(tmp_path / "cache")
-
-    def ask(suite="trixie", sources=("deb http://deb.test/ trixie main",)):
-        return native_tools(suite, sources, namespace=(), cache=cache, progress=Quiet())
-
-    ask.log = log
-    return ask
+    return Fetched(log, Cache(tmp_path / "cache"))
 
 
 def test_fetched_once(fetched):

@@ -11,6 +11,7 @@ from dataclasses import replace
 import phony_facts as phony
 import pytest
 import yaml
+from delta_files import file_at
 from fixtures import debian_raspi, raspios, ubuntu
 from fixtures.card import text
 from fixtures.facts_of import facts_of
@@ -49,6 +50,7 @@ WITH_FIRSTBOOT = ["bookworm", "bookworm-desktop", "bullseye"]
 UBUNTU = ["jammy", "noble", "resolute"]
 DEBIAN = ["raspi-12", "raspi-13"]
 SHA512 = "$6$salt$" + "h" * 86
+PRESET = "/etc/systemd/system-preset/10-piimage.preset"
 
 
 def test_every_trap_is_held_by_tests_and_rules_that_are_there(request):
@@ -115,7 +117,7 @@ def test_the_command_line_stays_one_line_and_keeps_what_the_first_boot_reads(nam
 
 @pytest.mark.parametrize("name", ["trixie", "trixie-armhf", "bookworm", "bookworm-desktop"])
 def test_decoys_on_the_root_are_not_what_is_edited(name):
-    assert CARDS[name].root["/boot/cmdline.txt"].data.startswith(b"DO NOT EDIT")
+    assert CARDS[name].root["/boot/cmdline.txt"].content.startswith(b"DO NOT EDIT")
     assert not {p for p in entries(name) if re.fullmatch(r"/boot/[^/]+\.txt", p)}
 
 
@@ -145,10 +147,7 @@ def test_the_machine_id_stays_as_the_vendor_left_it(name):
 @pytest.mark.parametrize("name", ["trixie", "trixie-armhf"])
 def test_what_grows_the_root_at_first_boot_stays_enabled(name):
     found = entries(name)
-    assert (
-        b"enable rpi-resize.service\n"
-        in found["/etc/systemd/system-preset/10-piimage.preset"].content
-    )
+    assert b"enable rpi-resize.service\n" in found[PRESET].content
     assert "/etc/systemd/system/sysinit.target.wants/rpi-resize.service" not in found
 
 
@@ -428,7 +427,7 @@ def test_what_overrides_the_seed_of_every_node_is_taken_out():
 
     found = plan.plan_variant(cluster(), phony.HEAD, facts).delta.entries
 
-    line = found["/boot/firmware/cmdline.txt"].content.decode()
+    line = file_at(found, "/boot/firmware/cmdline.txt").content.decode()
     assert line.endswith(" rootwait resize cfg80211.ieee80211_regdom=IT\n")
     assert found["/etc/cloud/cloud-init.disabled"] == Absent()
     assert found["/boot/firmware/custom.toml"] == Absent()
@@ -447,7 +446,7 @@ def test_the_script_of_an_older_imager_is_not_run_in_place_of_a_boot(name):
 
     found = plan.plan_variant(cluster(), phony.HEAD, facts).delta.entries
 
-    after = found[f"{where}/cmdline.txt"].content.decode()
+    after = file_at(found, f"{where}/cmdline.txt").content.decode()
     assert after == f"{line} cfg80211.ieee80211_regdom=IT\n"
     assert found[f"{where}/firstrun.sh"] == Absent()
 
@@ -459,7 +458,7 @@ def test_another_command_for_one_boot_is_left_to_whoever_wrote_it():
 
     found = plan.plan_variant(cluster(), phony.HEAD, facts).delta.entries
 
-    assert b" systemd.run=/usr/bin/own " in found["/boot/firmware/cmdline.txt"].content
+    assert b" systemd.run=/usr/bin/own " in file_at(found, "/boot/firmware/cmdline.txt").content
 
 
 def test_a_wifi_that_lies_on_the_fat_does_not_take_the_place_of_ours():
@@ -508,7 +507,7 @@ def test_cloud_init_is_started_where_presets_have_left_it_off(name):
 
     found = plan.plan_variant(cluster(), phony.HEAD, facts).delta.entries
 
-    preset = found["/etc/systemd/system-preset/10-piimage.preset"].content.decode()
+    preset = file_at(found, PRESET).content.decode()
     for unit in quiet:
         assert f"/etc/systemd/system/cloud-init.target.wants/{unit}" in found
         assert f"enable {unit}\n" in preset
@@ -537,7 +536,7 @@ def upgrading(name="noble"):
 def test_no_node_upgrades_itself_and_so_locks_dpkg_at_its_first_boot(name):
     found = plan.plan_variant(cluster(), phony.HEAD, upgrading(name)).delta.entries
 
-    preset = found["/etc/systemd/system-preset/10-piimage.preset"].content.decode()
+    preset = file_at(found, PRESET).content.decode()
     for unit in DAILY:
         assert found[f"/etc/systemd/system/timers.target.wants/{unit}"] == Absent()
         assert f"disable {unit}\n" in preset
@@ -556,7 +555,7 @@ def test_who_asks_for_upgrades_at_night_has_them(packages, enabled, kept):
 
     found = plan.plan_variant(cluster(head=head, overlays=(overlay,)), head, upgrading())
 
-    preset = found.delta.entries["/etc/systemd/system-preset/10-piimage.preset"].content.decode()
+    preset = file_at(found.delta.entries, PRESET).content.decode()
     assert tuple(name for name in DAILY if f"enable {name}\n" in preset) == kept
 
 

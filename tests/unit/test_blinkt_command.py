@@ -69,25 +69,26 @@ def test_the_setting_of_the_image_is_read(tmp_path):
     assert control.settings(tmp_path / "none").wish.show == "status"
 
 
-@pytest.fixture
-def blinkt(tmp_path, monkeypatch):
-    """Runs the command in a process of its own, with programs of ours first on PATH."""
-    place = tmp_path / "bin"
-    place.mkdir()
-    log = tmp_path / "log"
+class Desk:
+    """Where the command runs in a process of its own, with programs of ours first on PATH, which may write to `log`."""
 
-    def program(name, text):
-        path = place / name
+    def __init__(self, tmp):
+        self.tmp, self.log = tmp, tmp / "log"
+        self.place = tmp / "bin"
+        self.place.mkdir()
+
+    def program(self, name, text):
+        path = self.place / name
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
-    def run(*argv, code=None, **more):
+    def run(self, *argv, code=None):
         start = ["-c", code] if code else ["-m", "piimage.guest.blinkt"]
         env = {
             **os.environ,
-            "PATH": f"{place}:{os.environ['PATH']}",
+            "PATH": f"{self.place}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
-            "LOG": str(log),
+            "LOG": str(self.log),
         }
         return subprocess.run(
             [sys.executable, *start, *argv],
@@ -96,11 +97,19 @@ def blinkt(tmp_path, monkeypatch):
             env=env,
             timeout=60,
             check=False,
-            **more,
         )
 
-    run.program, run.log, run.tmp = program, log, tmp_path
-    return run
+
+class Blinkt(Desk):
+    """Runs the command, or `code` that does."""
+
+    def __call__(self, *argv, code=None):
+        return self.run(*argv, code=code)
+
+
+@pytest.fixture
+def blinkt(tmp_path):
+    return Blinkt(tmp_path)
 
 
 @pytest.mark.parametrize("show", [*control.SHOWS, "off"])
@@ -163,25 +172,25 @@ sys.exit(status)
 """
 
 
-@pytest.fixture
-def on_a_node(blinkt):
+class OnANode(Desk):
     """Runs the command as on a Pi 4; `systemctl` is logged."""
-    blinkt.program("systemctl", 'echo "$@" >>"$LOG"')
 
-    def run(*argv, label="pinctrl-bcm2711", uid=0, held=False):
-        code = HARNESS.format(tmp=str(blinkt.tmp), label=label, uid=uid, held=held)
+    def __init__(self, tmp):
+        super().__init__(tmp)
+        self.request = tmp / "run" / "request"
+        self.program("systemctl", 'echo "$@" >>"$LOG"')
+
+    def __call__(self, *argv, label="pinctrl-bcm2711", uid=0, held=False):
+        code = HARNESS.format(tmp=str(self.tmp), label=label, uid=uid, held=held)
         code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{code}"
-        done = blinkt(*argv, code=code)
+        done = self.run(*argv, code=code)
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
-    run.log, run.request, run.program, run.tmp = (
-        blinkt.log,
-        blinkt.tmp / "run" / "request",
-        blinkt.program,
-        blinkt.tmp,
-    )
-    return run
+
+@pytest.fixture
+def on_a_node(tmp_path):
+    return OnANode(tmp_path)
 
 
 def test_a_show_is_put_down_and_the_unit_started_anew(on_a_node):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from piimage.guest.blinkt import apa102, player, shows, simulator
 from piimage.guest.blinkt.health import Finding, State
+from piimage.guest.blinkt.lines import Wire
 
 TIMES = st.floats(0, 1e7)
 
@@ -68,7 +69,7 @@ def test_the_eye_is_red_and_never_out_of_sight(elapsed):
 def test_the_eye_goes_to_and_fro():
     show = shows.Larson()
     ticks = [show.frame(n * show.period + 0.013) for n in range(41)]
-    brightest = [max(range(8), key=lambda place, f=frame: f[place][0]) for frame in ticks]
+    brightest = [max(range(8), key=[red for red, _, _ in frame].__getitem__) for frame in ticks]
     assert brightest[:11] == sorted(brightest[:11])
     assert brightest[10:21] == sorted(brightest[10:21], reverse=True)
     assert {*brightest} == set(range(8))
@@ -116,7 +117,7 @@ def test_before_the_first_look_only_the_heartbeat_shows():
     assert show.caption() == "looking"
 
 
-class Counting:
+class Counting(Wire):
     """A wire that counts the frames."""
 
     def __init__(self):
@@ -126,11 +127,17 @@ class Counting:
         self.sent.append(data)
 
 
+class Standing(shows.Locate):
+    """A show whose frames come quickly and are all the same."""
+
+    period = 0.01
+
+    def frame(self, elapsed):
+        return apa102.DARK
+
+
 def test_a_picture_that_stands_is_clocked_out_once():
-    wire = Counting()
-    show = shows.Status(list)
-    show.period = 0.01
-    show.frame = lambda elapsed: apa102.DARK
+    wire, show = Counting(), Standing()
 
     player.play(show, wire, 4, seconds=0.2, stop=threading.Event())
 
@@ -139,9 +146,7 @@ def test_a_picture_that_stands_is_clocked_out_once():
 
 def test_a_picture_that_stands_is_refreshed(monkeypatch):
     monkeypatch.setattr(player, "REFRESH", 0.05)
-    wire, show = Counting(), shows.Locate()
-    show.period = 0.01
-    show.frame = lambda elapsed: apa102.DARK
+    wire, show = Counting(), Standing()
 
     player.play(show, wire, 4, seconds=0.3, stop=threading.Event())
 

@@ -14,6 +14,7 @@ import pytest
 
 from piimage.boot import access_point, guest, radio
 from piimage.boot.access_point import AccessPoint
+from piimage.boot.qemu import Vm
 from piimage.cluster import SecretRef, Wifi
 from piimage.errors import RehearsalError
 
@@ -100,8 +101,11 @@ def test_without_sudo_it_is_not_asked():
 # --- in the guest ------------------------------------------------------------------------------------------
 
 
-class Machine:
+class Machine(Vm):
     running = True
+
+    def __init__(self):
+        pass
 
     def failure(self, words):
         return RehearsalError(words)

@@ -103,7 +103,7 @@ def test_make_hands_over_to_the_maker(small, monkeypatch):
         return store.base(small)
 
     maker = ModuleType("piimage.bases.make")
-    maker.make = make
+    vars(maker)["make"] = make
     monkeypatch.setitem(sys.modules, "piimage.bases.make", maker)
 
     result = run("make", "debian-13", "--force")

@@ -50,7 +50,7 @@ def cache(tmp_path_factory, small_master):
 
 @dataclass(frozen=True)
 class Done:
-    returncode: int
+    returncode: int | str
     stdout: str
     stderr: str
 

@@ -43,6 +43,9 @@ def machine(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv(name, raising=False)
 
     class Machine:
+        boot, release, place = tmp_path / "boot", tmp_path / "os-release", directory
+        cache = tmp_path / "cache"
+
         def program(self, name, body="exit 0"):
             (directory / name).write_text(f"#!/bin/sh\n{body}\n")
             (directory / name).chmod(0o755)
@@ -57,8 +60,6 @@ def machine(tmp_path, monkeypatch, capsys):
                 main()
             return caught.value.code, capsys.readouterr().out
 
-    Machine.boot, Machine.release, Machine.place = boot, release, directory
-    Machine.cache = tmp_path / "cache"
     for tool in ALL:
         Machine().program(tool)
     return Machine()

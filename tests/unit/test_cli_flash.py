@@ -30,7 +30,7 @@ from piimage.state.cards import CardRecord
 
 @dataclass(frozen=True)
 class Done:
-    returncode: int
+    returncode: int | str
     stdout: str
     stderr: str
 
@@ -270,7 +270,12 @@ def test_a_stack_that_is_done_names_the_cards_of_an_older_build(piimage, home, m
     monkeypatch.setenv("SUDO_UID", "1000")
     reads = []
     read = cards.read
-    monkeypatch.setattr(cards, "read", lambda path: reads.append(path) or read(path))
+
+    def noted(path):
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(cards, "read", noted)
     made = state.init(resolve.load(home / "cluster.yaml", env={}).cluster)
     for number in range(5):
         build = "build-node1" if number == 1 else "older"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import phony_facts as phony
 import pytest
+from delta_files import file_at
 
 from piimage.components import growth
 from piimage.delta import Symlink
@@ -50,10 +51,10 @@ def view(words, root):
 def test_a_volume_is_grown_by_what_people_call_resize():
     entries = plan.plan_variant(phony.cluster(), phony.HEAD, facts()).delta.entries
 
-    script = entries["/usr/lib/piimage/grow-root"]
+    script = file_at(entries, "/usr/lib/piimage/grow-root")
     own = Path(growth.__file__).parents[1] / "guest/bin/resize"
     assert (script.content, script.mode) == (own.read_bytes(), 0o755)
-    unit = entries[f"{UNITS}/{growth.UNIT}"].content.decode()
+    unit = file_at(entries, f"{UNITS}/{growth.UNIT}").content.decode()
     assert "ExecStart=/bin/sh /usr/lib/piimage/grow-root\n" in unit
     assert isinstance(entries[GROWS], Symlink)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import phony_facts as phony
 import pytest
+from delta_files import file_at
 
 from piimage.cluster import Mpi, Share, Ssh
 from piimage.components import mpi, mpi_mpich, roster, slots, smoke
@@ -46,7 +47,7 @@ def image(facts, *, flavour=OPENMPI, role=phony.HEAD, **more):
 
 
 def content(part, path):
-    return part.delta.entries[path].content.decode()
+    return file_at(part.delta.entries, path).content.decode()
 
 
 def test_packages_by_flavour_and_role():
@@ -318,7 +319,7 @@ def test_smoke_test_is_on_the_head_alone():
     cluster = phony.cluster()
     part = smoke.image(cluster, phony.HEAD, phony.debian())
 
-    assert part.delta.entries[smoke.COMMAND].mode == 0o755
+    assert file_at(part.delta.entries, smoke.COMMAND).mode == 0o755
     assert {"main.py", "probe.py", "collective.c", "smoke.h"} <= {
         path.rpartition("/")[2] for path in part.delta.entries
     }

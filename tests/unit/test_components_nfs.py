@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 
 import phony_facts as phony
 import pytest
+from delta_files import file_at
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ def image(role=phony.WORKER, *, facts=None, shares=(CLUSTER, DATA), **more):
 
 
 def content(part, path):
-    return part.delta.entries[path].content.decode()
+    return file_at(part.delta.entries, path).content.decode()
 
 
 def test_a_cluster_without_shares_wants_nothing():
@@ -366,7 +367,8 @@ def node(tmp_path, monkeypatch):
 
 def release(node, *paths):
     """Run the script, against the files of `node`; what it called."""
-    script = nfs_release.entries(paths)["/usr/lib/piimage/release-shares"].content.decode()
+    entries = nfs_release.entries(paths)
+    script = file_at(entries, "/usr/lib/piimage/release-shares").content.decode()
     script = script.replace("/proc/self", f"{node}/proc").replace("/sys/fs/nfs", f"{node}/sys")
     done = subprocess.run(
         ["sh", "-s", "--", *(paths or ["/srv/cluster"])],

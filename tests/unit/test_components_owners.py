@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import phony_facts as phony
 import pytest
+from delta_files import file_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +21,8 @@ CMDLINE = "/boot/firmware/cmdline.txt"
 
 
 def states(facts=None, delta=None, **asked):
-    parts = [Contribution(**{key: (value,)}) for key, value in asked.items()]
+    fields: list[dict[str, Any]] = [{key: (value,)} for key, value in asked.items()]
+    parts = [Contribution(**values) for values in fields]
     return units.entries(parts, delta or Delta(), facts or phony.debian())
 
 
@@ -124,9 +127,9 @@ def test_debians_hook_gets_the_tokens_too():
 
     found = firmware.entries([part], phony.debian())
 
-    assert found[CMDLINE].content.decode().endswith(" rootwait a=b\n")
+    assert file_at(found, CMDLINE).content.decode().endswith(" rootwait a=b\n")
     assert found["/etc/default/raspi-extra-cmdline"] == Slot(4096, mode=0o644)
-    custom = found["/etc/default/raspi-firmware-custom"].content.decode()
+    custom = file_at(found, "/etc/default/raspi-firmware-custom").content.decode()
     assert custom == "# added by piimage\n[all]\ndtparam=i2c_arm=on\n"
     stamped = firmware.stamped_cmdline(phony.debian(), ["a=b"], ["c"])
     assert stamped == {"/etc/default/raspi-extra-cmdline": b"a=b c\n"}

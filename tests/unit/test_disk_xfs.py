@@ -66,7 +66,7 @@ def seen(image, *patches, offset=0):
     with open_xfs(image, offset, patches) as xfs:
         found = {}
         for path, inode in xfs.walk():
-            data = b"".join(xfs.pieces(inode)) if inode.kind == "file" else None
+            data: object = b"".join(xfs.pieces(inode)) if inode.kind == "file" else None
             if inode.kind == "link":
                 data = xfs.link_target(inode).decode()
             elif stat.S_ISCHR(inode.mode):
@@ -77,7 +77,7 @@ def seen(image, *patches, offset=0):
 
 
 def kind_of(node):
-    kinds = {bytes: "file", str: "link", dict: "dir", tuple: "other"}
+    kinds: dict[type, str] = {bytes: "file", str: "link", dict: "dir", tuple: "other"}
     return kinds[type(node.data)]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import phony_facts as phony
 import pytest
+from delta_files import file_at
 
 from piimage import stamping
 from piimage.distros.firmware_config import cmdline_name, cmdline_path, prefix
@@ -65,8 +66,8 @@ def test_tokens_go_to_the_command_line_that_is_read():
     )
 
     assert cmdline_path(facts) == "/boot/firmware/current/cmdline.txt"
-    text = variant.delta.entries["/boot/firmware/current/cmdline.txt"].content
-    assert text == b"root=LABEL=writable cfg80211.ieee80211_regdom=IT\n"
+    changed = file_at(variant.delta.entries, "/boot/firmware/current/cmdline.txt")
+    assert changed.content == b"root=LABEL=writable cfg80211.ieee80211_regdom=IT\n"
     assert "/boot/firmware/cmdline.txt" not in variant.delta.entries
     assert stamp.firmware["current/cmdline.txt"].endswith(b"=IT isolcpus=3\n")
     assert "cmdline.txt" not in stamp.firmware

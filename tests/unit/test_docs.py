@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -45,15 +46,15 @@ def _examples() -> list[tuple[str, str]]:
     ]
 
 
-def _commands() -> dict[str, object]:
+def _commands() -> dict[str, TyperCommand]:
     """`base make` -> typer's command, for every command that can be run."""
 
-    def walk(command: object, path: tuple[str, ...]) -> dict[str, object]:
-        inner = getattr(command, "commands", None)
-        if inner is None:
+    def walk(command: object, path: tuple[str, ...]) -> dict[str, TyperCommand]:
+        if isinstance(command, TyperCommand):
             return {" ".join(path): command}
+        assert isinstance(command, TyperGroup)
         found = {}
-        for name, child in inner.items():
+        for name, child in command.commands.items():
             found |= walk(child, (*path, name))
         return found
 

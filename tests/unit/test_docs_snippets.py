@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -157,13 +158,14 @@ def check(path: Path, home: Path) -> None:
                 place = home / path.parent / f"rootfs{name}{ending}"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
-        more = {
+        parts: dict[str, dict[str, Any]] = {
             "overlays": {"overlays": [path.parts[1]]},
             "profiles": {
                 "roles": {"head": {}, path.stem: {}},
                 "nodes": [{"name": "a", "role": "head"}, {"name": "b", "role": path.stem}],
             },
-        }[path.parts[0]]
+        }
+        more = parts[path.parts[0]]
         if kind == ("profiles", "board"):
             more = {"nodes": [{"name": "a", "role": "head", "board": path.stem}]}
         (home / "cluster.yaml").write_text(yaml.safe_dump({**_FRAME, **more}))

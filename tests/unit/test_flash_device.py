@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+from typing import Any
 
 import pytest
 from made_up_machine import MIB, MMC, SATA, USB, Machine
@@ -139,7 +140,8 @@ def test_the_document_is_what_json_can_say(machine):
 @pytest.mark.parametrize("field", ["diskseq", "size", "serial", "number", "sector"])
 def test_another_medium_has_another_identity(machine, field):
     found = read_device(machine.disk("sdb", "8:16"), machine.host)
-    other = dataclasses.replace(found, **{field: (8, 32) if field == "number" else "9"})
+    change: dict[str, Any] = {field: (8, 32) if field == "number" else "9"}
+    other = dataclasses.replace(found, **change)
     assert found.identity == read_device(found.path, machine.host).identity
     assert found.identity != other.identity
 

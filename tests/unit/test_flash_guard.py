@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from fixtures import fedora_server
-from made_up_machine import MIB, MMC, SATA, Machine
+from made_up_machine import MIB, MMC, SATA, Machine, MadeUp
 from phony import ROOT_START, mbr
 
 from piimage import label
@@ -237,7 +237,7 @@ def test_a_program_that_lets_go_is_waited_for(machine, card):
     machine.opens(77, card)
     real, looks = machine.host.names, []
 
-    class Watched(type(machine.host)):
+    class Watched(MadeUp):
         def names(self, path):
             if path == "proc/77/fd":
                 looks.append(path)

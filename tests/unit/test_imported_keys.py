@@ -24,6 +24,8 @@ OTHER = " ".join(keys.generate("y")[1].split()[:2])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    server: Site
+
     def do_GET(self):
         self.server.asked.append(self.path)
         text = self.server.texts.get(self.path)
@@ -35,19 +37,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Site(http.server.ThreadingHTTPServer):
+    """In the place of GitHub and Launchpad, for those who have `env`: `texts` by path, and `asked` in order."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.texts, self.asked = {}, []
+        url = f"http://127.0.0.1:{self.server_port}"
+        self.env = {
+            "PIIMAGE_GITHUB_URL": url,
+            "PIIMAGE_LAUNCHPAD_URL": f"{url}/",
+            "PI_WIFI_PSK": "correct horse battery",
+        }
+
+
 @pytest.fixture
 def site(monkeypatch):
-    """A server in the place of GitHub and Launchpad: `texts` by path, and `asked` in order."""
     monkeypatch.setenv("no_proxy", "*")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.texts, server.asked = {}, []
+    server = Site()
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    server.env = {
-        "PIIMAGE_GITHUB_URL": url,
-        "PIIMAGE_LAUNCHPAD_URL": f"{url}/",
-        "PI_WIFI_PSK": "correct horse battery",
-    }
     yield server
     server.shutdown()
     server.server_close()

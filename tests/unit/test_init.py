@@ -49,6 +49,13 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZ5fCHVK0B4aZ4cF8hGJ0fS0iHn8EZcY1sC0
 ZONES = "# tzdata\nIT\t+4154+01229\tEurope/Rome\nCH\t+4723+00832\tEurope/Zurich\n"
 
 
+class Terminal(io.StringIO):
+    """What is typed at one."""
+
+    def isatty(self):
+        return True
+
+
 @pytest.fixture
 def desk(tmp_path, monkeypatch, capsys):
     """A desk with a user, a key, networks and a time zone; `run` is `piimage init`."""
@@ -74,17 +81,20 @@ def desk(tmp_path, monkeypatch, capsys):
     class Desk:
         routes = tmp_path / "fib_trie"
 
+        def __init__(self, home, here):
+            self.home, self.here = home, here
+            self.key = home / ".ssh" / "id_ed25519.pub"
+
         def run(self, *words, typed=None):
-            terminal = io.StringIO("".join(f"{line}\n" for line in typed or ()))
-            terminal.isatty = lambda: typed is not None
+            answers = "".join(f"{line}\n" for line in typed or ())
+            terminal = io.StringIO(answers) if typed is None else Terminal(answers)
             monkeypatch.setattr(sys, "stdin", terminal)
             monkeypatch.setattr(sys, "argv", ["piimage", "init", *words])
             with pytest.raises(SystemExit) as caught:
                 main()
             return caught.value.code, *capsys.readouterr()
 
-    Desk.home, Desk.here, Desk.key = home, here, home / ".ssh" / "id_ed25519.pub"
-    return Desk()
+    return Desk(home, here)
 
 
 def cluster_at(path):
@@ -233,8 +243,9 @@ def test_a_passphrase_is_typed_unseen_and_kept_hashed(desk):
     """On a real terminal, where it must not be echoed."""
     controller, terminal = pty.openpty()
     argv = [sys.executable, "-m", "piimage", "init", "--wifi", "lab", "--country", "IT"]
-    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
-    with subprocess.Popen(argv, **streams, start_new_session=True) as child:
+    with subprocess.Popen(
+        argv, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
+    ) as child:
         os.close(terminal)
         seen = typed(controller, ["", "", "", "", "", "short", "correct horse"])
         assert child.wait(20) == 0

@@ -171,7 +171,7 @@ def test_damage_is_told_in_a_sentence(cluster, name, content, words):
 
 def test_a_ca_under_a_passphrase_is_refused(cluster):
     path = state.init(cluster).path
-    argv = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "passphrase", "-f", path / "ca"]
+    argv = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "passphrase", "-f", str(path / "ca")]
     subprocess.run(argv, check=True, capture_output=True)
 
     with pytest.raises(StateError, match="not an ssh key of piimage"):

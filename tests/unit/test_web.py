@@ -7,6 +7,7 @@ import re
 import threading
 import time
 import urllib.request
+from email.message import Message
 
 import pytest
 
@@ -16,6 +17,8 @@ from piimage.errors import FetchError
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers by path."""
+
+    server: Site
 
     def do_GET(self):
         self.server.seen.append((self.path, self.headers["User-Agent"]))
@@ -73,13 +76,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(0.1)
 
 
+class Site(http.server.ThreadingHTTPServer):
+    """`seen` holds path and User-Agent of each request, in order."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.seen = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
 @pytest.fixture
 def site():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.seen = []
+    server = Site()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}"
     yield server
     server.shutdown()
     server.server_close()
@@ -157,6 +167,6 @@ def test_never_out_of_https():
     request = urllib.request.Request("https://example.org/x")
 
     with pytest.raises(ValueError, match="without https"):
-        handler.redirect_request(request, None, 302, "", {}, "http://example.org/y")
-    followed = handler.redirect_request(request, None, 302, "", {}, "https://example.net/y")
+        handler.redirect_request(request, None, 302, "", Message(), "http://example.org/y")
+    followed = handler.redirect_request(request, None, 302, "", Message(), "https://example.net/y")
     assert followed.full_url == "https://example.net/y"
