@@ -119,8 +119,18 @@ def cloud_init(limit: float) -> dict[str, Any]:
     """cloud-init's own report, after it has ended or `limit` seconds."""
     began = time.monotonic()
     said(["cloud-init", "status", "--wait"], limit=limit)
-    report = json_of(["cloud-init", "status", "--format", "json"]) or {}
+    report = json_of(["cloud-init", "status", "--format", "json"]) or _in_few_words()
     return {**report, "waited": round(time.monotonic() - began, 1)}
+
+
+def _in_few_words() -> dict[str, Any]:
+    """The same of a cloud-init that knows no `--format`, as bullseye's: its word, and the errors that it noted."""
+    word = (text_of(["cloud-init", "status"]) or "").partition("status: ")[2]
+    try:
+        noted = json.loads(read("/run/cloud-init/result.json") or "{}")["v1"]["errors"]
+    except (ValueError, KeyError, TypeError):
+        noted = []
+    return {"status": word, "errors": noted} if word else {}
 
 
 def answers(checks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from piimage.components import slots
 from piimage.components.contribution import Contribution, Stamp
 from piimage.components.network_names import WIRED, WIRELESS, passphrase
 from piimage.components.textfile import encode, with_newline
-from piimage.delta import Absent, Delta, Slot
+from piimage.delta import Absent, Delta, File, Slot
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _SERVICE = "dhcpcd.service"
 _WAITS = f"/etc/systemd/system/{_SERVICE}.d/wait.conf"
 #: On the firmware's partition: a first boot moves it over the one in /etc (raspberrypi-net-mods).
 _MOVED_IN = "wpa_supplicant.conf"
+#: With `noipv6rs` dhcpcd leaves a router's word to the kernel, which would take an address and a way out from it.
+_SYSCTL = "/etc/sysctl.d/60-piimage-wire.conf"
 _KIB = 1024
 _HEADING = "# added by piimage"
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+(?: [A-Za-z0-9_.-]+)*")
@@ -56,6 +58,9 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     for path in (_WAITS, f"{facts.firmware}/{_MOVED_IN}"):
         if facts.has(path):
             entries[path] = Absent()
+    entries[_SYSCTL] = File(
+        "".join(f"net.ipv6.conf.{name}.accept_ra = 0\n" for name in WIRED).encode()
+    )
     if cluster.wifi is not None and role.wifi:
         entries[SUPPLICANT] = Slot(4 * _KIB)
     return Contribution(delta=Delta.of("network", entries), enable=(_SERVICE,))
@@ -73,7 +78,7 @@ def stamp(cluster: Cluster, node: Node, facts: Facts, secrets: Secrets) -> Stamp
 def config_text(stock: str, cluster: Cluster, node: Node) -> str:
     """dhcpcd.conf(5): the base's text, then the wire. Options before the first `interface` are for all of them.
 
-    Without `static routers` there is no route but the subnet's; `noipv6rs` asks no router for one.
+    Without `static routers` there is no route but the subnet's; `noipv6rs` has dhcpcd ask no router for one.
     """
     own = stock.partition(_HEADING)[0]
     rest = re.search(r"^(?:interface|ssid|profile)[ \t]", own, re.MULTILINE)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import older_debian
 from fixtures import (
     bootable,
     debian_raspi,
@@ -18,6 +19,7 @@ from fixtures import (
     ubuntu,
     ubuntu_boots,
 )
+from older_debian import Wanted
 
 from piimage.bases.store import Store
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 #: Another disk, user and date than in the tests that only read.
 TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
 BOOKWORM = raspios.Choice(date="2024-11-19", disk_id="deadbeef")
+BULLSEYE = raspios.Choice(date="2023-05-03", disk_id="b0a710ad", user="hal")
 RASPI = debian_raspi.Choice(family=3, date="20260102", disk_id="0badcafe")
 #: Each of the default base and an empty directory.
 VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
@@ -43,7 +46,10 @@ VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
     ),
     "fedora-server-43": lambda _base, _scratch: fedora_boots.server(43),
     "debian-raspi-13": lambda base, _scratch: debian_raspi_boots.image(RASPI, base),
+    "raspios-bullseye": lambda _base, _scratch: raspios_boots.bullseye(BULLSEYE),
 }
+#: Whose userland is not the default base's.
+OLDER = {"raspios-bullseye": Wanted("bullseye", "arm64", raspios_boots.BULLSEYE_PACKAGES)}
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,10 @@ def imported(default_base: str, wanted: Mapping[str, str], piimage) -> Iterator[
             making.mkdir()
             more.mkdir()
             made[name] = VENDORS[key](base, more)
-            image = bootable.make(base, made[name], place / f"{name}.img", making)
+            under = (
+                older_debian.imported(OLDER[key], more, piimage, cache) if key in OLDER else base
+            )
+            image = bootable.make(under, made[name], place / f"{name}.img", making)
             done = piimage("base", "import", image, "--name", name, cache=cache)
             assert done.returncode == 0, done.stderr
             image.unlink()

@@ -204,3 +204,29 @@ def test_what_is_looked_for_is_what_the_node_holds(tmp_path):
         "private host key": "ccc",
         "private cluster key": "eee",
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "result", "told"),
+    [
+        ("\nstatus: done", '{"v1": {"datasource": "x", "errors": []}}', {"status": "done", "errors": []}),
+        ("status: error", '{"v1": {"errors": ["no"]}}', {"status": "error", "errors": ["no"]}),
+        ("status: running", None, {"status": "running", "errors": []}),
+        ("status: done", "{", {"status": "done", "errors": []}),
+        (None, None, {}),
+    ],
+)  # fmt: skip
+def test_an_old_cloud_init_is_asked_in_its_words(said, result, told):
+    names = runpy.run_path(str(INSIDE), runpy.run_path(str(SECRETS)))
+    asked = names["cloud_init"]
+    asked.__globals__.update(
+        said=lambda _argv, limit: (0, "", ""),
+        json_of=lambda _argv: None,
+        text_of=lambda _argv: said,
+        read=lambda _path: result,
+    )
+
+    found = asked(1)
+
+    assert found.pop("waited") >= 0
+    assert found == told
