@@ -79,7 +79,9 @@ def _timezone(zone: str, facts: Facts) -> dict[str, Entry]:
 
 def locale_files(facts: Facts) -> tuple[str, ...]:
     """Where LANG is kept: Debian's /etc/default/locale (since 13 a link) or locale.conf(5), or for now in both."""
-    found = {real_path(facts, path) for path in _LOCALE_FILES if facts.has(path)}
+    leads = {path: real_path(facts, path) for path in _LOCALE_FILES if facts.has(path)}
+    # a link to anything else is replaced and not followed
+    found = {real if real in _LOCALE_FILES else path for path, real in leads.items()}
     major = re.match(r"\d+", facts.packages.get("systemd", ""))
     if not found or (major and int(major[0]) >= _SYSTEMD_LINKS):
         found.add(_LOCALE)

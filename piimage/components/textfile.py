@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING
 
@@ -29,15 +30,10 @@ def real_path(facts: Facts, path: str) -> str:
     fact = facts.files.get(path)
     if fact is None or fact.kind != "link" or not fact.target:
         return path
-    if fact.target.startswith("/"):
-        return fact.target
-    parts = path.split("/")[:-1]
-    for part in fact.target.split("/"):
-        if part == "..":
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return "/".join(parts)
+    # A link may go up further than there is anything: the root is above itself (path_resolution(7)).
+    return "/" + posixpath.normpath(posixpath.join(posixpath.dirname(path), fact.target)).lstrip(
+        "/"
+    )
 
 
 def set_variable(text: str, name: str, value: str) -> str:
