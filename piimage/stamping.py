@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 VERSION = 1
 #: Where the MBR keeps the disk signature that PARTUUIDs begin with.
 _DISK_ID_OFFSET = 0x1B8
+#: Units of these kinds name partitions, systemd.mount(5), systemd.swap(5).
+_UNITS, _MOUNTS = "/etc/systemd/system", (".mount", ".swap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ def own_disk_id(cluster: Cluster, node: str, facts: Facts) -> bytes | None:
 
 def _names_partuuid(facts: Facts) -> bool:
     """Whether the base finds its partitions by PARTUUID: then first boot renews the signature, not we."""
-    return "PARTUUID=" in facts.text("/etc/fstab") + command_line(facts)
+    units = (p for p in facts.files if p.startswith(f"{_UNITS}/") and p.endswith(_MOUNTS))
+    texts = [command_line(facts), *map(facts.text, ("/etc/fstab", *units))]
+    return any(name in text for text in texts for name in ("PARTUUID=", "/by-partuuid/"))
 
 
 def write_stamp(path: Path, made: NodeStamp) -> None:

@@ -16,7 +16,7 @@ from piimage.disk import ext4, fat
 from piimage.disk.slots import Patch, SlotError, apply_patches, locate
 from piimage.errors import ImageError
 from piimage.plan.plan import StampPlan
-from piimage.stamping import NodeStamp, disk_id, read_stamp, stamp, write_stamp
+from piimage.stamping import NodeStamp, disk_id, own_disk_id, read_stamp, stamp, write_stamp
 from piimage.variant import Variant
 
 MADE = NodeStamp(
@@ -164,3 +164,25 @@ def test_the_variant_is_not_written_to(small, facts):
 def test_a_slot_that_is_too_small(small, facts):
     with pytest.raises(SlotError, match="4097 bytes, its slot holds 4096"):
         stamped(small, facts, slots={f"{SEED}/meta-data": b"x" * 4097})
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "keeps"),
+    [
+        ("/etc/fstab", "PARTUUID=0a0b0c0d-02 / ext4 defaults 0 1\n", True),
+        ("/etc/fstab", "/dev/disk/by-partuuid/0a0b0c0d-02 / ext4 defaults 0 1\n", True),
+        (
+            "/etc/systemd/system/srv.mount",
+            "[Mount]\nWhat=/dev/disk/by-partuuid/0a0b0c0d-03\n",
+            True,
+        ),
+        ("/etc/systemd/system/x.swap", "[Swap]\nWhat=PARTUUID=0a0b0c0d-03\n", True),
+        ("/etc/fstab", "LABEL=root / ext4 defaults 0 1\n", False),
+        ("/etc/motd", "PARTUUID=0a0b0c0d-02\n", False),
+    ],
+)
+def test_a_signature_that_anything_is_mounted_by_stays(path, text, keeps):
+    facts = phony_facts.with_files(phony_facts.debian(), {path: phony_facts.text(text)})
+    cluster = phony_facts.cluster()
+
+    assert (own_disk_id(cluster, "node1", facts) is None) == keeps
