@@ -222,7 +222,10 @@ def _visible(files: Mapping[str, FileFact], places: Iterable[str]) -> dict[str, 
 def _firmware_files(
     everything: Mapping[str, FileFact], read: Callable[[Sequence[str]], Mapping[str, bytes]]
 ) -> dict[str, FileFact]:
-    """Names in the root of the firmware's partition and in its `os_prefix`, text files with their content."""
+    """Names in the root of the firmware's partition and in its `os_prefix`, text files with their content.
+
+    In small letters: a FAT tells no `CMDLINE.TXT` from `cmdline.txt`, neither do the firmware and Linux.
+    """
     config = read([f"/{CONFIG}"])
     inside = "/" + prefix(_decode(config.get(f"/{CONFIG}", b""))).strip("/")
     listing = {
@@ -231,7 +234,9 @@ def _firmware_files(
         if path != "/" and path.rpartition("/")[0].casefold() in ("", inside.rstrip("/").casefold())
     }
     contents = read([p for p, f in listing.items() if f.kind == "file" and _is_text(p)])
-    return {path: replace(fact, content=contents.get(path)) for path, fact in listing.items()}
+    return {
+        path.lower(): replace(fact, content=contents.get(path)) for path, fact in listing.items()
+    }
 
 
 def _is_text(path: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from piimage.components.textfile import encode, rewritten, with_newline
 from piimage.delta import File, Slot
 from piimage.distros import boot_loader
-from piimage.distros.firmware_config import CONFIG, cmdline_path
+from piimage.distros.firmware_config import CONFIG, cmdline_path, firmware_command_line
 from piimage.distros.firmware_hook import HOOK_CMDLINE, HOOK_CONFIG, regenerates
 from piimage.errors import ImageError
 
@@ -41,8 +41,7 @@ def merge_tokens(text: str, add: Sequence[str], drop: Sequence[str] = ()) -> str
     """One line of kernel tokens, newline at the end.
 
     A token `key=value` replaces others of that key; consoles add up, since the kernel uses all of
-    them and the last as /dev/console. `drop` names tokens or whole keys. Nothing after the first
-    line is read by the firmware, so further lines are folded into the first.
+    them and the last as /dev/console. `drop` names tokens or whole keys.
     """
     replaced = {_key(token) for token in add if "=" in token and _key(token) != "console"}
     kept = [
@@ -63,7 +62,7 @@ def _key(token: str) -> str:
 def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
     """cmdline.txt and config.txt, where they change, and what the hook makes them from."""
     add, drop = tokens(parts), dropped(parts)
-    found = _command_lines(add, drop, facts) if add or drop else {}
+    found = _command_lines(add, drop, facts) if add or drop or _untidy(facts) else {}
     if regenerates(facts):
         # a slot: tokens of a single node must survive a kernel update too
         found[HOOK_CMDLINE] = Slot(4096, mode=0o644)
@@ -88,11 +87,16 @@ def _command_lines(add: Sequence[str], drop: Sequence[str], facts: Facts) -> dic
         if grub:
             texts[boot_loader.GRUB_DEFAULTS] = boot_loader.with_grub_defaults(grub, change)
         return {path: rewritten(facts, path, text) for path, text in texts.items()}
-    path = cmdline_path(facts)
-    text = facts.text(path)
-    if not text.split():
+    path, line = cmdline_path(facts), firmware_command_line(facts)
+    if not line:
         raise ImageError(f"the base has no kernel command line at {path}")
-    return {path: rewritten(facts, path, change(text), mode=0o755)}
+    return {path: rewritten(facts, path, change(line), mode=0o755)}
+
+
+def _untidy(facts: Facts) -> bool:
+    """Whether cmdline.txt has what is no token of the line in force: further lines, the line ends of Windows."""
+    text = facts.text(cmdline_path(facts))
+    return "\r" in text or text.strip() != firmware_command_line(facts)
 
 
 def _config(lines: Sequence[str], facts: Facts) -> dict[str, Entry]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from piimage.distros.firmware_config import cmdline_path
+from piimage.distros.firmware_config import firmware_command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,13 +40,13 @@ def _version(path: str) -> list[tuple[int, int, str]]:
 
 def in_force(facts: Facts) -> list[str]:
     """Entries whose `options` are the command line; none where the firmware hands over a cmdline.txt."""
-    return [] if facts.text(cmdline_path(facts)).split() else entries(facts.files)
+    return [] if firmware_command_line(facts) else entries(facts.files)
 
 
 def command_line(facts: Facts) -> str:
     """The command line of the next start as text, without what GRUB puts in, or `""`."""
     found = in_force(facts)
-    return options(facts.text(found[0])) if found else facts.text(cmdline_path(facts))
+    return options(facts.text(found[0])) if found else firmware_command_line(facts)
 
 
 def options(entry: str) -> str:

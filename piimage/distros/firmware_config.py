@@ -30,8 +30,21 @@ def cmdline_name(text: str) -> str:
 
 
 def cmdline_path(facts: Facts) -> str:
-    """The path of the kernel command line that the firmware reads."""
-    return f"{facts.firmware}/{cmdline_name(facts.text(f'{facts.firmware}/{CONFIG}'))}"
+    """The path of the kernel command line that the firmware reads, as Facts have it: in small letters."""
+    return f"{facts.firmware}/{cmdline_name(facts.text(f'{facts.firmware}/{CONFIG}')).lower()}"
+
+
+def firmware_command_line(facts: Facts) -> str:
+    """The command line that the firmware hands over, or `""` where there is none."""
+    return first_line(facts.text(cmdline_path(facts)))
+
+
+def first_line(text: str) -> str:
+    """What the firmware takes of a command line's file: the first line that has something in it.
+
+    Windows' editors end it with a carriage return, which is part of no token.
+    """
+    return next((line.strip() for line in text.split("\n") if line.strip()), "")
 
 
 def _settings(text: str) -> dict[str, str]:

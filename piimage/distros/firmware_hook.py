@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from piimage.distros.firmware_config import cmdline_path
+from piimage.distros.firmware_config import firmware_command_line
 
 if TYPE_CHECKING:
     from piimage.facts import Facts
@@ -45,7 +45,7 @@ def as_on_the_board(facts: Facts) -> dict[str, str]:
     """
     if not regenerates(facts):
         return {}
-    tokens = facts.text(cmdline_path(facts)).split()
+    tokens = firmware_command_line(facts).split()
     consoles = [t.removeprefix("console=") for t in tokens if t.startswith("console=")]
     memory = [t.removeprefix("cma=") for t in tokens if t.startswith("cma=")]
     found = {"CONSOLES": " ".join(consoles), "CMA": memory[-1] if memory else "0"}

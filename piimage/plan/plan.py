@@ -16,7 +16,7 @@ from piimage.components import cloudinit, firmware, fstab, labels, overlays, slo
 from piimage.components.textfile import encode
 from piimage.delta import Absent, Delta, Directory
 from piimage.distros.boot_loader import in_force
-from piimage.distros.firmware_config import cmdline_path
+from piimage.distros.firmware_config import cmdline_path, firmware_command_line
 from piimage.errors import PiimageError, UnsupportedError
 from piimage.label import CardLabel
 from piimage.plan.recipe import COMPONENTS, packages_of
@@ -217,10 +217,10 @@ def _one(parts: Any) -> dict[str, Any]:  # noqa: ANN401 -- mappings of several v
 
 
 def _cmdline(facts: Facts, variant: VariantPlan, own: Sequence[str]) -> bytes:
-    path = cmdline_path(facts)
-    entry = variant.delta.entries.get(path)
+    entry = variant.delta.entries.get(cmdline_path(facts))
     content = getattr(entry, "content", None)
-    text = content.decode(errors="surrogateescape") if content is not None else facts.text(path)
+    planned = content.decode(errors="surrogateescape") if content is not None else None
+    text = firmware_command_line(facts) if planned is None else planned
     return encode(firmware.merge_tokens(text, own))
 
 

@@ -7,8 +7,11 @@ from dataclasses import replace
 import phony_facts as phony
 import pytest
 from delta_files import file_at
+from fixtures import ubuntu
+from fixtures.facts_of import facts_of
 
 from piimage import stamping
+from piimage.distros.boot_loader import command_line
 from piimage.distros.firmware_config import cmdline_name, cmdline_path, prefix
 from piimage.plan import plan
 
@@ -83,3 +86,47 @@ def test_the_disk_signature_is_left_to_a_command_line_that_names_it():
     )
 
     assert stamping._names_partuuid(named)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "root=LABEL=writable rw\n\n# was root=/dev/sda9 init=/bin/sh\n",
+        "root=LABEL=writable rw\r\n",
+        "\nroot=LABEL=writable rw\nresize\n",
+    ],
+)
+def test_what_the_firmware_does_not_read_of_a_command_line_comes_to_no_power(text):
+    """Only its first line is handed over; a carriage return would be part of the last token."""
+    facts = phony.with_files(
+        phony.debian(), {"/boot/firmware/cmdline.txt": phony.text(text, 0o755)}
+    )
+    cluster = phony.cluster()
+
+    for wifi, added in ((cluster.wifi, " cfg80211.ieee80211_regdom=IT"), (None, "")):
+        made = replace(cluster, wifi=wifi)
+        entries = plan.plan_variant(made, made.nodes[0].role, facts).delta.entries
+        line = entries["/boot/firmware/cmdline.txt"].content.decode()
+        assert line == f"root=LABEL=writable rw{added}\n"
+    assert command_line(facts) == "root=LABEL=writable rw"
+
+
+def test_capital_letters_on_a_fat_are_no_other_names():
+    """As some programs of Windows and DOS write them; the firmware and Linux open them all the same."""
+    card = ubuntu.resolute()
+    boot = {
+        name.replace("current/", "Current/").replace("e.txt", "E.TXT"): data
+        for name, data in card.boot.items()
+    }
+    boot["CONFIG.TXT"] = boot.pop("config.txt").replace(b"current/", b"CURRENT/")
+    boot["User-Data"] = boot.pop("user-data")
+    boot["SSH"] = b""
+    plain, odd = facts_of(card), facts_of(replace(card, boot=boot))
+
+    assert "Current/cmdlinE.TXT" in boot
+    assert cmdline_path(odd) == "/boot/firmware/current/cmdline.txt"
+    assert command_line(odd) == command_line(plain)
+    assert {p: f for p, f in odd.files.items() if p != "/boot/firmware/ssh"} == plain.files | {
+        "/boot/firmware/config.txt": odd.files["/boot/firmware/config.txt"]
+    }
+    assert odd.has("/boot/firmware/ssh")
