@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from piimage.errors import ExitCode, PiimageError
+from piimage.report import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -93,6 +94,10 @@ class Tree:
 Entry = File | Slot | Directory | Symlink | Absent | Tree
 
 
+class PathError(PiimageError, ValueError):
+    """A path that no delta can hold; the message has it."""
+
+
 class ClashError(PiimageError):
     """Two components claim one path; the message names both."""
 
@@ -100,14 +105,14 @@ class ClashError(PiimageError):
 
 
 def check_path(path: str) -> str:
-    """Return `path` if it is absolute, normal and canonical on merged /usr, else raise `ValueError`."""
+    """Return `path` if it is absolute, normal and canonical on merged /usr, else raise `PathError`."""
     parts = path.split("/")
     if not path.startswith("/") or path == "/" or any(p in ("", ".", "..") for p in parts[1:]):
-        raise ValueError(f"`{path}` is not a normal absolute path")
+        raise PathError(f"{shown(path)} is not a normal absolute path")
     if "\0" in path or "\n" in path:
-        raise ValueError("a path holds a NUL or a newline")
+        raise PathError(f"{shown(path)} holds a NUL or a newline")
     if parts[1] in MERGED_USR:
-        raise ValueError(f"`{path}` must be written as `/usr{path}`")
+        raise PathError(f"`{path}` must be written as `/usr{path}`")
     return path
 
 
@@ -120,7 +125,7 @@ class Delta:
 
     @classmethod
     def of(cls, owner: str, entries: Mapping[str, Entry]) -> Delta:
-        """A delta with all `entries` claimed by `owner`; raises `ValueError` for a path not canonical."""
+        """A delta with all `entries` claimed by `owner`; raises `PathError` for a path not canonical."""
         for path in entries:
             check_path(path)
         return cls(dict(entries), dict.fromkeys(entries, owner))

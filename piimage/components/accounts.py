@@ -28,10 +28,15 @@ FIRST_HUMAN, LAST_HUMAN = 1000, 59999
 #: login.defs SUB_UID_MIN and SUB_UID_COUNT of Debian, Ubuntu and Fedora.
 SUBID_FIRST, SUBID_COUNT = 100_000, 65_536
 
+#: passwd(5): the password is in shadow(5).
+_SHADOWED = "x"
 _WIDTHS = {"passwd": 7, "shadow": 9, "group": 4, "gshadow": 4, "subuid": 3, "subgid": 3}
 
 #: Where the databases lie.
 PATHS = tuple(f"/etc/{name}" for name in _WIDTHS)
+
+#: Lines that begin so tell of no account: nsswitch.conf(5), "Compatibility mode", and comments.
+_NO_NAMES = "+-#"
 
 Row = list[str]
 
@@ -60,7 +65,11 @@ class Accounts:
 
     def rows(self, name: str) -> list[Row]:
         """Well-formed rows of a database; others (comments, NIS markers) are kept but not shown."""
-        return [row for row in self._rows[name] if len(row) == _WIDTHS[name] and row[0]]
+        return [
+            row
+            for row in self._rows[name]
+            if len(row) == _WIDTHS[name] and row[0] and row[0][0] not in _NO_NAMES
+        ]
 
     def account(self, name: str) -> Account | None:
         """The account of that name, or None."""
@@ -176,8 +185,19 @@ class Accounts:
                 row[1] = DISABLED
 
     def lock_open_accounts(self, keep: Iterable[str]) -> None:
-        """Close what the base left open: empty passwords, and stock ones but of `keep`."""
+        """Close what the base left open: empty passwords, and stock ones but of `keep`.
+
+        A password in passwd(5) itself counts, an empty one above all: it goes before shadow's (pam_unix(8) asks
+        shadow only where the field is `x`). Those accounts get a line there, as by pwconv(8).
+        """
         kept = set(keep)
+        known = {row[0] for row in self.rows("shadow")}
+        for row in self.rows("passwd"):
+            if row[1] == _SHADOWED or row[1][:1] in (LOCKED, DISABLED):
+                continue
+            row[1] = _SHADOWED
+            if row[0] not in known:
+                self._append("shadow", [row[0], DISABLED, "", "0", "99999", "7", "", "", ""])
         for row in self.rows("shadow"):
             if row[0] not in kept:
                 self.disable(row[0])

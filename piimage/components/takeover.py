@@ -7,6 +7,7 @@ userconf-pi: `userconfig.service`, a `Banner` for sshd, on desktops a user of it
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from piimage.components.textfile import rewritten
 from piimage.delta import Absent, Delta, Tree
 from piimage.distros.boot_loader import command_line
 from piimage.errors import UnsupportedError
+from piimage.report import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +50,12 @@ _FIRMWARE_FILES = ("userconf", "userconf.txt", "custom.toml", "firstrun.sh", "rp
 _SCRIPT = re.compile(r"systemd\.run=\S*/firstrun\.sh")
 _SCRIPT_KEYS = ("systemd.run", "systemd.run_success_action", "systemd.run_failure_action")
 _SCRIPT_TARGET = "systemd.unit=kernel-command-line.target"
+#: Directories below which no user's home is, file-hierarchy(7): with it the system's own files would move.
+_SYSTEM = ("/boot/", "/dev/", "/etc/", "/proc/", "/run/", "/sys/", "/usr/")
+#: Where Facts have every name, so that what they do not have is not there.
+_LISTED = ("/home", "/srv", "/opt")
+#: A tree that every system has: where there is no home to move, numbers of files elsewhere still change.
+_STAYS = "/etc"
 #: Where a file is called like its user.
 _NAMED = ("/var/mail", "/var/spool/cron/crontabs")
 
@@ -123,8 +131,7 @@ def _free(accounts: Accounts, user: User, group: str) -> None:
 def traces(takeover: Takeover, facts: Facts) -> dict[str, Entry]:
     """The moved home, and the files of the base that name the old user."""
     old, user = takeover.old, takeover.user
-    uids = ((old.uid, user.uid),) if old.uid != user.uid else ()
-    entries: dict[str, Entry] = {user.home: Tree(old.home, uids, takeover.gids)}
+    entries = _moved(takeover, facts)
     entries[f"{user.home}/.Xauthority"] = Absent()
     settings = f"/var/lib/AccountsService/users/{old.name}"
     if facts.has(settings) and old.name != user.name:
@@ -135,6 +142,28 @@ def traces(takeover: Takeover, facts: Facts) -> dict[str, Entry]:
     entries |= _sudoers(old.name, facts)
     entries |= _autologin(old.name, user.name, facts)
     return entries
+
+
+def _moved(takeover: Takeover, facts: Facts) -> dict[str, Entry]:
+    """The home where it is to be, and every file with the new numbers; raises `UnsupportedError` for no plain home.
+
+    What passwd says is the image's word: a home in the place of a system's directory would take that along, and one
+    that is a link would lead what is written there out of the tree.
+    """
+    old, user = takeover.old, takeover.user
+    uids = ((old.uid, user.uid),) if old.uid != user.uid else ()
+    home = old.home.rstrip("/")
+    seen = facts.files.get(home)
+    plain = posixpath.normpath(home) == home and home.startswith("/") and home.count("/") > 1
+    if not plain or home.startswith(_SYSTEM) or (seen is not None and seen.kind != "dir"):
+        raise UnsupportedError(
+            f"user `{user.name}` is to be renamed from `{old.name}`, whose home {shown(old.home)} is "
+            + (f"a {seen.kind}, not a directory" if seen and plain else "no directory of its own"),
+            hint="use an image whose user has a plain home, such as `/home/NAME`",
+        )
+    if seen is None and posixpath.dirname(home) in _LISTED:
+        return {_STAYS: Tree(_STAYS, uids, takeover.gids)} if uids or takeover.gids else {}
+    return {user.home: Tree(home, uids, takeover.gids)}
 
 
 def _sudoers(name: str, facts: Facts) -> dict[str, Entry]:
@@ -189,7 +218,8 @@ def wizard(facts: Facts, accounts: Accounts) -> Contribution:
     account = accounts.account(WIZARD)
     if account is not None:
         accounts.remove(WIZARD)
-        entries[account.home] = Absent()
+        if posixpath.dirname(account.home) == "/home":
+            entries[account.home] = Absent()
     lightdm = "/etc/lightdm/lightdm.conf"
     text = facts.text(lightdm)
     rest = re.sub(rf"^(?=autologin-user={WIZARD}\b)", "#", text, flags=re.MULTILINE)

@@ -14,7 +14,7 @@ from piimage.components import slots, takeover
 from piimage.components.accounts import Accounts
 from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.components.seed_passwords import passwords
-from piimage.delta import Absent, Delta, Directory, File, Symlink
+from piimage.delta import Absent, Delta, Directory, File, Symlink, Tree
 from piimage.distros.family import family
 from piimage.errors import UnsupportedError
 
@@ -59,7 +59,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     for user in cluster.users:
         _check_shell(user, facts)
         _account(user, accounts, distro, facts)
-        entries |= _home(user, facts, moved=user.name in taken)
+        entries |= _home(user, facts, moved=isinstance(entries.get(user.home), Tree))
     accounts.disable("root")
     accounts.lock_open_accounts(user.name for user in cluster.users)
     entries |= accounts.files() | dict(_sudoers(cluster, accounts, distro))
@@ -100,7 +100,10 @@ def _groups(user: User, accounts: Accounts, distro: Family, facts: Facts) -> lis
 
 
 def _check_shell(user: User, facts: Facts) -> None:
-    shells = [line for line in facts.text("/etc/shells").split() if line.startswith("/")]
+    lines = map(
+        str.strip, facts.text("/etc/shells").splitlines()
+    )  # shells(5): comments begin with `#`
+    shells = [line for line in lines if line.startswith("/")]
     if shells and user.shell not in shells and user.shell.rsplit("/", 1)[-1] not in _NO_LOGIN:
         raise UnsupportedError(
             f"shell `{user.shell}` of user `{user.name}` is not in the base's /etc/shells",

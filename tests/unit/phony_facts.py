@@ -255,7 +255,7 @@ def raspios() -> Facts:
     system = "/etc/systemd/system"
     files = {
         **base.files,
-        **_folders("/etc/lightdm", f"{system}/getty@tty1.service.d"),
+        **_folders("/etc/lightdm", f"{system}/getty@tty1.service.d", "/home/pi"),
         "/etc/passwd": text(SYSTEM_PASSWD + "pi:x:1000:1000:,,,:/home/pi:/bin/bash\n" + wizard),
         "/etc/shadow": text(
             SYSTEM_SHADOW

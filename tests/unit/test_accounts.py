@@ -162,3 +162,28 @@ def test_any_users_give_well_formed_databases(pairs):
         assert len({line[0] for line in lines}) == len(lines)
     uids = [account.uid for account in accounts.accounts()]
     assert len(set(uids)) == len(uids)
+
+
+def test_a_password_in_passwd_itself_opens_nothing():
+    """pam_unix(8) looks into shadow only where passwd says `x`: an empty field would let anybody in."""
+    passwd = (
+        "root::0:0:root:/root:/bin/bash\n"
+        "guest::1500:1500::/home/guest:/bin/bash\nlab:$6$a$b:1501:1501::/home/lab:/bin/sh\n"
+        "shut:*:1502:1502::/home/shut:/bin/sh\nada::1000:1000::/home/ada:/bin/bash\n+::::::\n"
+    )
+    shadow = "root::20400:0:99999:7:::\nlab::20400:0:99999:7:::\n+::::::::\n"
+    facts = phony.with_files(
+        phony.debian(),
+        {"/etc/passwd": phony.text(passwd), "/etc/shadow": phony.text(shadow, 0o640, 42)},
+    )
+    accounts = Accounts(facts)
+    accounts.put_user(phony.user("ada"))
+    accounts.lock_open_accounts(["ada"])
+
+    assert [line.split(":")[:2] for line in rows(accounts, "passwd")] == [
+        ["root", "x"], ["guest", "x"], ["lab", "x"], ["shut", "*"], ["ada", "x"], ["+", ""],
+    ]  # fmt: skip
+    assert {line.split(":")[0]: line.split(":")[1] for line in rows(accounts, "shadow")} == {
+        "root": "*", "lab": "*", "+": "", "ada": "!", "guest": "*",
+    }  # fmt: skip
+    assert all(line.count(":") == 8 for line in rows(accounts, "shadow"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from piimage.cluster import Sudo
 from piimage.components import users
 from piimage.delta import Absent, Directory, File, Slot, Tree
-from piimage.errors import UnsupportedError
+from piimage.errors import PiimageError, UnsupportedError
 
 
 def image(facts=None, **more):
@@ -74,6 +74,15 @@ def test_an_unknown_group_is_refused_by_name():
 def test_a_shell_that_is_not_there_is_refused():
     with pytest.raises(UnsupportedError, match="shell `/bin/zsh` of user `a`"):
         image(users=(phony.user("a", shell="/bin/zsh"),))
+
+
+def test_comments_of_etc_shells_are_no_shells():
+    said = phony.text("# /etc/shells: valid login shells, no /bin/zsh\n/bin/sh\n  /bin/bash\n")
+    facts = phony.with_files(phony.debian(), {"/etc/shells": said})
+
+    with pytest.raises(UnsupportedError) as caught:
+        image(users=(phony.user("a", shell="/bin/zsh"),), facts=facts)
+    assert caught.value.hint == "the base has /bin/sh, /bin/bash"
 
 
 def test_rename_moves_the_home_and_leaves_no_trace_of_the_old_name():
@@ -211,3 +220,63 @@ def test_visudo_accepts_every_sudoers_file(name, sudo, tmp_path_factory):
         )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def taken_over(home, found=None, *, uid=1200):
+    """What becomes of the base's `pi` where passwd has this home; `found` is what Facts have there."""
+    facts = phony.raspios()
+    passwd = facts.text("/etc/passwd").replace(":/home/pi:", f":{home}:")
+    files = {path: fact for path, fact in facts.files.items() if not path.startswith("/home/pi")}
+    more = {"/etc/passwd": phony.text(passwd)} | ({home.rstrip("/"): found} if found else {})
+    facts = phony.with_files(replace(facts, files=files), more)
+    return image(facts, users=(phony.user("ada", uid, rename_from="pi"),)).delta.entries
+
+
+@pytest.mark.parametrize(
+    ("home", "found"),
+    [
+        ("/", None),
+        ("/root", None),
+        ("/usr/share", phony.folder()),
+        ("/etc/", phony.folder()),
+        ("home/pi", None),
+        ("/home/../etc", None),
+        ("/home/pi", phony.link("/data/pi")),
+        ("/home/pi", phony.text("a file")),
+        ("", None),
+    ],
+)
+def test_a_home_that_is_no_plain_directory_is_not_moved(home, found):
+    with pytest.raises(UnsupportedError, match="renamed from `pi`, whose home") as caught:
+        taken_over(home, found)
+    assert f"`{home}`" in str(caught.value)
+
+
+def test_a_home_with_a_slash_at_its_end_moves_like_any_other():
+    assert taken_over("/home/pi/", phony.folder())["/home/ada"].source == "/home/pi"
+
+
+def test_a_home_that_was_never_made_is_made_and_files_elsewhere_get_the_new_numbers():
+    entries = taken_over("/home/pi")
+
+    assert entries["/home/ada"] == Directory(0o700, 1200, 1200)
+    assert entries["/home/ada/.bashrc"].uid == 1200
+    assert entries["/etc"] == Tree("/etc", ((1000, 1200),), ((1000, 1200),))
+    assert "/etc" not in taken_over("/home/pi", uid=1000)
+
+
+@pytest.mark.parametrize("home", ["/", "/etc", "/home", "/home/../usr", "lost"])
+def test_no_system_directory_goes_with_the_wizards_account(home):
+    facts = phony.raspios()
+    passwd = facts.text("/etc/passwd").replace(":/home/rpi-first-boot-wizard:", f":{home}:")
+    entries = image(phony.with_files(facts, {"/etc/passwd": phony.text(passwd)})).delta.entries
+
+    assert "rpi-first-boot-wizard" not in entries["/etc/passwd"].content.decode()
+    assert entries.get(home) != Absent()
+
+
+def test_a_name_that_no_delta_can_hold_is_told():
+    facts = phony.with_files(phony.debian(), {"/etc/skel/two\nlines": phony.text("x")})
+
+    with pytest.raises(PiimageError, match=r"two.{1,4}lines` holds a NUL or a newline"):
+        image(facts)
