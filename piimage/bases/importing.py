@@ -8,6 +8,7 @@ from hashlib import sha256 as sha256_of
 from typing import TYPE_CHECKING
 
 from piimage import __version__
+from piimage.bases.cache import check_name
 from piimage.bases.naming import name_after, stem
 from piimage.bases.record import Origin
 from piimage.disk.atomic import write_bytes
@@ -44,6 +45,8 @@ def import_base(
     """
     if not path.exists():
         raise ImageError(f"there is no file `{path}`")
+    if name is not None:
+        check_name(name)  # before minutes of unpacking
     wanted = name if name is not None or by_digest else name_of(path)
     known = _known(path, store, wanted, sha256)
     if known is not None:

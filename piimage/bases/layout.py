@@ -34,9 +34,9 @@ _DEVICE = re.compile(r"/dev/(?:mmcblk[0-9]+p|nvme[0-9]+n[0-9]+p|[shv]d[a-z])([0-
 _MAPPED = re.compile(r"/dev/mapper/((?:[\w.+]|--)+)-((?:[\w.+]|--)+)")
 _VOLUME = re.compile(r"/dev/(?!disk/|mapper/)([\w.+-]+)/([\w.+-]+)")
 _BY = re.compile(r"/dev/disk/by-(label|uuid|partuuid)/(.+)")
-#: Parts of the system that must lie in the root file system, because facts and components look
-#: there.
-_WHOLE = ("/etc", "/usr", "/var", "/var/lib")
+#: Parts of the system that must lie in the root file system, because facts and components look there, and slots are
+#: found there: keys of users in their homes.
+_WHOLE = ("/etc", "/usr", "/var", "/var/lib", "/home", "/root")
 
 
 def find_root(image: Path, table: PartitionTable) -> Partition:

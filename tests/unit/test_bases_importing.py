@@ -190,3 +190,11 @@ def test_names_after_files(file, name):
 @given(st.text(min_size=1).filter(lambda s: "/" not in s and "\0" not in s))
 def test_every_file_has_a_name(file):
     check_name(name_of(Path("/x") / file))
+
+
+def test_a_name_that_is_none_is_told_before_the_image_is_unpacked(store, tmp_path):
+    image = tmp_path / "no-image.img"
+    image.write_bytes(b"not read")
+
+    with pytest.raises(PiimageError, match=r"`\.\./x` is not a name for a base"):
+        bring(store, image, name="../x")

@@ -82,7 +82,7 @@ def test_fstab_that_contradicts_the_root():
         resolve_mounts(fstab("LABEL=bootfs / ext4 defaults\n"), TABLE, ROOT)
 
 
-@pytest.mark.parametrize("place", ["/usr", "/var", "/etc"])
+@pytest.mark.parametrize("place", ["/usr", "/var", "/etc", "/home", "/root"])
 def test_a_system_in_pieces_is_refused(place):
     with pytest.raises(UnsupportedError, match=f"`{place}` lies on a partition of its own"):
         resolve_mounts(fstab(f"/dev/sda10 {place} ext4 defaults\n"), TABLE, ROOT)
