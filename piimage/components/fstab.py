@@ -83,9 +83,10 @@ def _unescape(field: str) -> str:
 
 
 def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
-    """/etc/fstab, if a component has a mount to add; raises `ImageError` for one the base broke."""
+    """/etc/fstab, where it changes: by mounts, or for its line ends; raises `ImageError` for one the base broke."""
     mounts = [mount for part in parts for mount in part.mounts]
-    check(facts.text(PATH))
-    if not mounts:
-        return {}
-    return {PATH: rewritten(facts, PATH, render(facts.text(PATH), mounts))}
+    # Windows' line ends would be part of the last field, `defaults` for one: getmntent(3) keeps them.
+    text = facts.text(PATH).replace("\r\n", "\n")
+    check(text)
+    wanted = render(text, mounts) if mounts else text
+    return {} if wanted == facts.text(PATH) else {PATH: rewritten(facts, PATH, wanted)}

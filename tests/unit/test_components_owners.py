@@ -226,3 +226,16 @@ def test_findmnt_reads_back_every_mount_point(names, tmp_path_factory):
     # The sources are not on this machine, which `--verify` says too: only what it could not read
     # counts.
     assert "0 parse errors" in verified.stderr or verified.returncode == 0, verified.stdout
+
+
+@pytest.mark.parametrize(
+    "mounts", [(), (MountLine(spec="head:/srv", mountpoint="/srv", type="nfs4"),)]
+)
+def test_windows_line_ends_of_fstab_are_in_no_field(mounts):
+    text = "LABEL=a\t/\text4\tdefaults\r\nLABEL=b /boot/firmware vfat defaults 0 2\r\n"
+    facts = phony.with_files(phony.debian(), {"/etc/fstab": phony.text(text)})
+
+    found = fstab.entries([Contribution(mounts=mounts)], facts)["/etc/fstab"].content.decode()
+
+    assert found.startswith(text.replace("\r", ""))
+    assert "\r" not in found
