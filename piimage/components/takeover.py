@@ -57,7 +57,7 @@ _LISTED = ("/home", "/srv", "/opt")
 #: A tree that every system has: where there is no home to move, numbers of files elsewhere still change.
 _STAYS = "/etc"
 #: Where a file is called like its user.
-_NAMED = ("/var/mail", "/var/spool/cron/crontabs")
+_NAMED = ("/var/mail", "/var/spool/cron/crontabs", "/var/lib/systemd/linger")
 
 
 @dataclass(frozen=True, slots=True)

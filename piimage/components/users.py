@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from piimage.facts import Facts
 
 _SKELETON = "/etc/skel"
+_DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group")
 _SUDOERS = "/etc/sudoers"
 #: Shells that deny a login are in no /etc/shells, and rightly wanted for service accounts.
 _NO_LOGIN = ("nologin", "false")
@@ -48,6 +49,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     """Accounts, homes, sudoers; raises `UnsupportedError` for what the base cannot hold."""
     if _wants_sudo(cluster) and not facts.has(_SUDOERS):
         raise UnsupportedError("the base has no sudo", hint="use a base with the package sudo")
+    _check_databases(facts)
     distro, accounts = family(facts), Accounts(facts)
     taken = takeover.find(cluster.users, accounts)
     wizard = takeover.wizard(facts, accounts)
@@ -71,6 +73,23 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         cmdline_drop=wizard.cmdline_drop,
         checks=checks,
     )
+
+
+def _check_databases(facts: Facts) -> None:
+    """Raise `UnsupportedError` where accounts are kept elsewhere: a file in that place would end all others."""
+    for path in _DATABASES:
+        seen = facts.files.get(path)
+        if seen is None:
+            found = "not there"
+        elif seen.kind != "file":
+            found = f"a {seen.kind}"
+        else:
+            found = "" if seen.text else "empty or too large"
+        if found:
+            raise UnsupportedError(
+                f"the base does not keep its accounts in {path}: it is {found}",
+                hint="use a base whose passwd, shadow and group are plain files",
+            )
 
 
 def _account(user: User, accounts: Accounts, distro: Family, facts: Facts) -> None:

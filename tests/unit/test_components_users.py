@@ -280,3 +280,32 @@ def test_a_name_that_no_delta_can_hold_is_told():
 
     with pytest.raises(PiimageError, match=r"two.{1,4}lines` holds a NUL or a newline"):
         image(facts)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/etc/shadow", "/etc/group"])
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, "it is not there"),
+        (phony.link("../usr/etc/accounts"), "it is a link"),
+        (phony.folder(), "it is a dir"),
+        (phony.text(""), "it is empty or too large"),
+    ],
+)
+def test_accounts_that_are_kept_elsewhere_are_not_overwritten(path, found, words):
+    facts = phony.debian()
+    files = {name: fact for name, fact in facts.files.items() if name != path}
+    facts = replace(facts, files=files | ({path: found} if found else {}))
+
+    with pytest.raises(UnsupportedError, match=f"accounts in {path}: {words}"):
+        image(facts)
+
+
+@pytest.mark.parametrize(
+    "place", ["/var/mail", "/var/spool/cron/crontabs", "/var/lib/systemd/linger"]
+)
+def test_files_that_are_called_like_the_user_get_the_new_name(place):
+    facts = phony.with_files(phony.raspios(), {f"{place}/pi": phony.text("")})
+    entries = image(facts, users=(phony.user("ada", rename_from="pi"),)).delta.entries
+
+    assert entries[f"{place}/ada"] == Tree(f"{place}/pi")
