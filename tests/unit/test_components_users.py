@@ -275,11 +275,19 @@ def test_no_system_directory_goes_with_the_wizards_account(home):
     assert entries.get(home) != Absent()
 
 
-def test_a_name_that_no_delta_can_hold_is_told():
-    facts = phony.with_files(phony.debian(), {"/etc/skel/two\nlines": phony.text("x")})
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("two\nlines", r"two.{1,4}lines` holds a NUL or a newline"),
+        ("caf\udce9", r"/home/federico/caf.{1,8}` is not UTF-8"),
+    ],
+)
+def test_a_name_that_no_delta_can_hold_is_told(name, words):
+    facts = phony.with_files(phony.debian(), {f"/etc/skel/{name}": phony.text("x")})
 
-    with pytest.raises(PiimageError, match=r"two.{1,4}lines` holds a NUL or a newline"):
+    with pytest.raises(PiimageError, match=words) as caught:
         image(facts)
+    assert str(caught.value).encode()
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "/etc/shadow", "/etc/group"])
