@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from piimage.facts import Facts
 
 _CONFIG = "/etc/ssh/sshd_config"
-_DROP_IN = f"{_CONFIG}.d/10-piimage.conf"
-_INCLUDES = re.compile(rf"^\s*Include[\s=].*{_CONFIG}\.d/\*\.conf", re.MULTILINE | re.IGNORECASE)
+_FOLDER = f"{_CONFIG}.d"
+#: Of all drop-ins the one whose name sorts first has the first word. Anaconda writes 01-permitrootlogin.conf.
+_NAMES = ("10-piimage.conf", "00-piimage.conf", "0-piimage.conf")
+#: What we say: where the server's own file says it before it includes the drop-ins, that counts, and in a block for
+#: some clients they are read for these alone.
+_OURS = "HostKey|HostCertificate|PasswordAuthentication|KbdInteractiveAuthentication|PermitRootLogin|X11Forwarding"
+_INCLUDES = re.compile(
+    rf"\A(?:(?![ \t]*(?:Match|{_OURS})\b).*\n)*?[ \t]*Include[ \t=].*{_FOLDER}/\*\.conf",
+    re.IGNORECASE,
+)
 _KEY_SIZE = 4096
 #: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board
 #: for keys that nobody offers, since ours is the only HostKey.
@@ -91,13 +99,21 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 
 
 def _settings(cluster: Cluster, facts: Facts) -> dict[str, Entry]:
-    """A drop-in; where the server reads none (OpenSSH before 8.2: buster), the same at the head of its own file."""
-    text = facts.text(_CONFIG)
-    if _INCLUDES.search(text):
-        return {_DROP_IN: File(config_text(cluster).encode())}
+    """A drop-in; where the server reads none first (OpenSSH before 8.2: buster), the same heads its own file."""
+    text, name = facts.text(_CONFIG), _name(facts)
+    if _INCLUDES.search(text) and name:
+        return {f"{_FOLDER}/{name}": File(config_text(cluster).encode())}
     # Each HostKey counts, not the first one alone.
     others = comment_out(text, ("HostKey", "HostCertificate"))
     return {_CONFIG: rewritten(facts, _CONFIG, f"{config_text(cluster)}\n{others}")}
+
+
+def _name(facts: Facts) -> str:
+    """The first of our names that sorts before all that the base has, or `""`."""
+    paths = (path.rpartition("/") for path in facts.files)
+    present = [name for folder, _, name in paths if folder == _FOLDER and name.endswith(".conf")]
+    theirs = min((name for name in present if name not in _NAMES), default="~")
+    return next((name for name in _NAMES if name < theirs), "")
 
 
 def config_text(cluster: Cluster) -> str:

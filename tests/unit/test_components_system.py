@@ -132,6 +132,24 @@ def test_lang_is_in_every_file_that_a_boot_may_read(version, present, written):
     assert all(content(part, path) == 'LANG="C.UTF-8"\n' for path in written)
 
 
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("../locale.conf", "/etc/locale.conf"),
+        ("../../../../../etc/locale.conf", "/etc/locale.conf"),
+        ("//etc/./locale.conf", "/etc/locale.conf"),
+        ("../../usr/lib/os-release", "/etc/default/locale /etc/locale.conf"),
+        ("../shadow", "/etc/default/locale /etc/locale.conf"),
+        ("../../../../../../../../..", "/etc/default/locale /etc/locale.conf"),
+    ],
+)
+def test_of_links_only_debians_own_is_followed_for_the_locale(target, wanted):
+    facts = phony.with_files(phony.debian(), {"/etc/default/locale": phony.link(target)})
+    facts = replace(facts, packages={"systemd": "252.39-1~deb12u1"})
+
+    assert localisation.locale_files(facts) == tuple(wanted.split())
+
+
 def test_a_missing_locale_waits_for_the_first_boot_and_says_so():
     part = image(localisation, locale="it_IT.UTF-8")
 
@@ -185,6 +203,45 @@ def test_what_ssh_needs_of_a_base(change, message):
 
     with pytest.raises(UnsupportedError, match=message):
         image(ssh, facts=replace(phony.debian(), **change), ssh=x11)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("50-cloud-init.conf", "sshd_config.d/10-piimage.conf"),
+        ("01-permitrootlogin.conf", "sshd_config.d/00-piimage.conf"),
+        ("00-a.conf", "sshd_config.d/0-piimage.conf"),
+        ("00-a.conf.bak", "sshd_config.d/10-piimage.conf"),
+        ("10-piimage.conf", "sshd_config.d/10-piimage.conf"),
+        ("#.conf", "sshd_config"),
+    ],
+)
+def test_our_settings_of_sshd_have_the_first_word(theirs, ours):
+    path = f"/etc/ssh/sshd_config.d/{theirs}"
+    facts = phony.with_files(phony.debian(), {path: phony.text("PermitRootLogin yes\n")})
+
+    text = content(image(ssh, facts=facts), f"/etc/ssh/{ours}")
+
+    assert text.startswith("HostKey /etc/ssh/")
+
+
+@pytest.mark.parametrize(
+    ("stock", "read_first"),
+    [
+        ("# Match\nPort 22\nInclude /etc/ssh/sshd_config.d/*.conf\n", True),
+        ("  include = /etc/ssh/a.conf /etc/ssh/sshd_config.d/*.conf\nPermitRootLogin yes\n", True),
+        ("#PermitRootLogin no\nInclude /etc/ssh/sshd_config.d/*.conf\n", True),
+        ("Match User git\n  Include /etc/ssh/sshd_config.d/*.conf\n", False),
+        ("PermitRootLogin yes\nInclude /etc/ssh/sshd_config.d/*.conf\n", False),
+    ],
+)
+def test_a_drop_in_is_made_only_where_it_is_read_first(stock, read_first):
+    facts = phony.with_files(phony.debian(), {"/etc/ssh/sshd_config": phony.text(stock)})
+
+    entries = image(ssh, facts=facts).delta.entries
+
+    assert ("/etc/ssh/sshd_config.d/10-piimage.conf" in entries) == read_first
+    assert ("/etc/ssh/sshd_config" in entries) != read_first
 
 
 @pytest.mark.parametrize("include", ["", "#Include /etc/ssh/sshd_config.d/*.conf\n"])
