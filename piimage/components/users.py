@@ -14,12 +14,13 @@ from piimage.components import slots, takeover
 from piimage.components.accounts import Accounts
 from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.components.seed_passwords import passwords
+from piimage.components.textfile import rewritten, with_newline
 from piimage.delta import Absent, Delta, Directory, File, Symlink, Tree
 from piimage.distros.family import family
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from piimage.cluster import Cluster, Node, Role, User
     from piimage.components.contribution import Secrets
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
 
 _SKELETON = "/etc/skel"
 _DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group")
-_SUDOERS = "/etc/sudoers"
+_SUDOERS, _SUDOERS_FOLDER = "/etc/sudoers", "/etc/sudoers.d"
+_INCLUDES = re.compile(rf"^[@#]includedir[ \t]+\"?{_SUDOERS_FOLDER}/?\"?[ \t]*$", re.MULTILINE)
+#: A line that is neither empty, a comment, a setting nor an alias (sudoers(5)).
+_RULE = re.compile(
+    r"^[ \t]*(?!Defaults|(?:User|Runas|Host|Cmnd|Cmd)_Alias|[#@](?:include|[^0-9])|#$)\S",
+    re.MULTILINE,
+)
 #: Shells that deny a login are in no /etc/shells, and rightly wanted for service accounts.
 _NO_LOGIN = ("nologin", "false")
 #: What sudoers(5) cannot take for an alias, a keyword or a number.
@@ -64,7 +71,12 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         entries |= _home(user, facts, moved=isinstance(entries.get(user.home), Tree))
     accounts.disable("root")
     accounts.lock_open_accounts(user.name for user in cluster.users)
-    entries |= accounts.files() | dict(_sudoers(cluster, accounts, distro))
+    entries |= accounts.files()
+    entries |= dict(
+        _sudoers(cluster, accounts, distro, _others(facts, {**wizard.delta.entries, **entries}))
+    )
+    if facts.has(_SUDOERS):
+        entries |= _including(facts, entries)
     checks = tuple(check for user in cluster.users for check in _checks(user))
     return Contribution(
         delta=wizard.delta.merge(Delta.of("users", entries), replacing=frozenset(entries)),
@@ -155,15 +167,46 @@ def _home(user: User, facts: Facts, *, moved: bool) -> dict[str, Entry]:
     return entries
 
 
-def _sudoers(cluster: Cluster, accounts: Accounts, distro: Family) -> Iterator[tuple[str, Entry]]:
-    """One file per user. A dot in the name of such a file would make sudo skip it (sudoers(5))."""
+def _others(facts: Facts, entries: Mapping[str, Entry]) -> list[str]:
+    """Names of the base's own files of rules for sudo that stay, those with nothing but settings left out."""
+    found = []
+    for path, fact in facts.files.items():
+        folder, _, name = path.rpartition("/")
+        read = folder == _SUDOERS_FOLDER and "." not in name and not name.endswith("~")
+        if read and not isinstance(entries.get(path), Absent) and _RULE.search(fact.text):
+            found.append(name)
+    return found
+
+
+def _including(facts: Facts, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """/etc/sudoers, where it does not read our files as it is."""
+    mine = entries.get(_SUDOERS)
+    text = facts.text(_SUDOERS)
+    if isinstance(mine, File):
+        text = mine.content.decode(errors="surrogateescape")
+    if _INCLUDES.search(text) or not text:
+        return {}
+    # the older form: sudo knows the other one from 1.9.1 on
+    text = f"{with_newline(text)}#includedir {_SUDOERS_FOLDER}\n"
+    return {_SUDOERS: rewritten(facts, _SUDOERS, text, mode=0o440)}
+
+
+def _sudoers(
+    cluster: Cluster, accounts: Accounts, distro: Family, others: Sequence[str]
+) -> Iterator[tuple[str, Entry]]:
+    """One file per user. A dot in the name of such a file would make sudo skip it (sudoers(5)).
+
+    Of rules that match, the last one counts, and files are read in the order of their names: so ours come after
+    `others`.
+    """
+    first = "zz" if any(name > "0" for name in others) else "0"
     has_admins = accounts.gid(distro.admin_group) is not None
     for index, user in enumerate(cluster.users):
         if user.sudo is Sudo.NONE or (user.sudo is Sudo.PASSWORD and has_admins):
             continue
         tag = "NOPASSWD: " if user.sudo is Sudo.NOPASSWD else ""
         who = user.name if _PLAIN_NAME.fullmatch(user.name) else f"#{user.uid}"
-        path = f"/etc/sudoers.d/0{10 + index}_{re.sub('[^A-Za-z0-9_-]', '_', user.name)}"
+        path = f"{_SUDOERS_FOLDER}/{first}{10 + index}_{re.sub('[^A-Za-z0-9_-]', '_', user.name)}"
         yield path, File(f"{who} ALL=(ALL:ALL) {tag}ALL\n".encode(), mode=0o440)
 
 

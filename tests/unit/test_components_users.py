@@ -317,3 +317,46 @@ def test_files_that_are_called_like_the_user_get_the_new_name(place):
     entries = image(facts, users=(phony.user("ada", rename_from="pi"),)).delta.entries
 
     assert entries[f"{place}/ada"] == Tree(f"{place}/pi")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ours"),
+    [
+        ("90-lab", "%users ALL=(ALL) ALL\n", "zz10_a"),
+        ("90-lab", "# %users ALL=(ALL) ALL\n\nDefaults env_keep += X\nUser_Alias A = b\n", "010_a"),
+        ("90-lab.bak", "%users ALL=(ALL) ALL\n", "010_a"),
+        ("90-lab~", "%users ALL=(ALL) ALL\n", "010_a"),
+        ("-first", "%users ALL=(ALL) ALL\n", "010_a"),
+        ("lab", "#1000 ALL=(ALL) ALL\n", "zz10_a"),
+    ],
+)
+def test_no_rule_of_the_base_comes_after_ours(name, text, ours):
+    """Of the rules that match, sudo takes the last one: another would ask for a password again."""
+    facts = phony.with_files(phony.debian(), {f"/etc/sudoers.d/{name}": phony.text(text, 0o440)})
+    entries = image(facts, users=(phony.user("a", sudo=Sudo.NOPASSWD),)).delta.entries
+
+    assert {p.rpartition("/")[2] for p in entries if p.startswith("/etc/sudoers.d/")} == {ours}
+
+
+def test_a_file_that_goes_with_its_user_comes_after_nothing():
+    part = image(phony.raspios(), users=(phony.user("a", rename_from="pi", sudo=Sudo.NOPASSWD),))
+
+    assert "/etc/sudoers.d/010_a" in part.delta.entries
+
+
+@pytest.mark.parametrize(
+    ("line", "added"),
+    [
+        ("@includedir /etc/sudoers.d\n", False),
+        ("#includedir /etc/sudoers.d/\n", False),
+        ("# includedir /etc/sudoers.d\n", True),
+        ("root ALL=(ALL) ALL", True),
+    ],
+)
+def test_sudo_reads_our_files_whatever_the_base_says(line, added):
+    facts = phony.with_files(phony.debian(), {"/etc/sudoers": phony.text(line, 0o440)})
+    entries = image(facts, users=(phony.user("a", sudo=Sudo.NOPASSWD),)).delta.entries
+
+    made = entries.get("/etc/sudoers")
+    text = line.rstrip("\n") + "\n#includedir /etc/sudoers.d\n"
+    assert made == (File(text.encode(), 0o440) if added else None)
