@@ -6,6 +6,7 @@ every user of the node could read password hashes and the Wi-Fi key.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from piimage.components import slots
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from piimage.delta import Entry
     from piimage.facts import Facts
 
-_FOLDER = "/etc/cloud/cloud.cfg.d"
+_CONFIG, _FOLDER = "/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d"
 #: Of all files the one whose name sorts last has the last word, by bytes: `_` comes after `-`
 #: (cloud-init, util.read_conf_d). Raspberry Pi OS' own is called 99_raspberry-pi.cfg.
 _NAMES = ("99-zz-piimage.cfg", "99_zz-piimage.cfg", "zz-piimage.cfg", "~piimage.cfg")
@@ -51,8 +52,15 @@ syslog_fix_perms: ["root:root"]
 _SWITCH = "/etc/cloud/cloud-init.disabled"
 #: Keys of the kernel command line that override a seed: `ds=nocloud;i=ID`, as Raspberry Pi's Imager writes it, would
 #: give all nodes one instance id (DataSourceNoCloud.py); `cloud-init=disabled` means what it says.
-_OVERRIDES = ("ds", "cloud-init")
+#: `network-config` goes before the seed's.
+_OVERRIDES = ("ds", "cloud-init", "network-config")
 _NO_NETWORK = "network: {config: disabled}\n"
+#: What settings say of the network goes before the seed (stages.py, _find_networking_config), and `{config: disabled}`
+#: is what netplan's file tells people to write there. Of a key that is null in the last file nothing is left.
+_SEEDS_NETWORK = "network: null\n"
+_NETWORK_KEY = re.compile(r"^[\"']?network[\"']?[ \t]*:", re.MULTILINE)
+#: An upgrade from Ubuntu 16.04 leaves it: the network of the seed is not looked at then (the same function).
+_UPGRADED = "/var/lib/cloud/data/upgraded-network"
 #: Without it the first boot writes apt's sources anew from a template (cc_apt_configure.py, `apply_apt`), and with them
 #: goes the mirror that the image was made to use. Debian's package says the same in its cloud.cfg; others do not.
 _SOURCES_STAY = "apt: {preserve_sources_list: true}\n"
@@ -92,7 +100,17 @@ def takes_network(facts: Facts) -> bool:
 
 def _settings(facts: Facts) -> str:
     sources = _SOURCES_STAY if family(facts).name == "debian" else ""
-    return _SETTINGS + sources + ("" if takes_network(facts) else _NO_NETWORK)
+    network = _SEEDS_NETWORK if _says_network(facts) else ""
+    return _SETTINGS + sources + (network if takes_network(facts) else _NO_NETWORK)
+
+
+def _says_network(facts: Facts) -> bool:
+    """Whether the base's own settings of cloud-init have something of the network."""
+    return any(
+        fact.kind == "file" and _NETWORK_KEY.search(fact.text)
+        for path, fact in facts.files.items()
+        if path == _CONFIG or (path.startswith(f"{_FOLDER}/") and path.endswith(".cfg"))
+    )
 
 
 def refuse(facts: Facts) -> None:
@@ -131,8 +149,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     }
     if takes_network(facts):
         entries[slots.NETWORK] = Slot(8 * _KIB)
-    if facts.has(_SWITCH):
-        entries[_SWITCH] = Absent()
+    entries |= {path: Absent() for path in (_SWITCH, _UPGRADED) if facts.has(path)}
     tokens = [*command_line(facts).split(), *firmware_hook.extra_tokens(facts)]
     present = {token.partition("=")[0] for token in tokens}
     return Contribution(

@@ -99,7 +99,7 @@ def switches(view: View) -> Iterator[Finding]:
         (HOOK_CMDLINE, view.text(HOOK_CMDLINE).split()),
     ):
         for token in tokens:
-            if token.startswith(("ds=", "cloud-init=")):
+            if token.startswith(("ds=", "cloud-init=", "network-config=")):
                 yield Finding("PI209", path, f"`{token}` overrides the seed")
     for path, seen in view.root.items():
         if path.startswith(f"{ADMIN}/cloud-") and seen.target == "/dev/null":
@@ -127,6 +127,8 @@ def settings(view: View) -> Iterator[Finding]:
     listed = merged.get("datasource_list")
     if isinstance(listed, list) and "NoCloud" not in listed:
         yield Finding("PI209", _CLOUD, "`datasource_list` leaves NoCloud out")
+    if slots.NETWORK in view.root and merged.get("network"):
+        yield Finding("PI209", _CLOUD, "`network` goes before the network of the seed")
     sources = merged.get("datasource") or {}
     source = sources.get("NoCloud") or {} if isinstance(sources, dict) else {}
     for key in ("seedfrom", "fs_label"):

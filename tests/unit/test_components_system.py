@@ -400,3 +400,42 @@ def test_trimming_comes_before_all_that_reads_slots():
     assert content(part, "/usr/lib/piimage/slots") == "/etc/a\n/etc/hosts\n"
     assert "Before=cloud-init-main.service cloud-init-local.service ssh.service" in unit
     assert "ConditionPathExists=!/var/lib/piimage/trimmed" in unit
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        (
+            "/etc/cloud/cloud.cfg.d/99-disable-network-config.cfg",
+            "network: {config: disabled}\n",
+            True,
+        ),
+        ("/etc/cloud/cloud.cfg", "users: []\n'network' :\n  version: 2\n", True),
+        ("/etc/cloud/cloud.cfg.d/50-x.cfg", "# network: x\nsystem_info:\n  network: {}\n", False),
+        ("/etc/cloud/cloud.cfg.d/50-x.cfg.off", "network: {config: disabled}\n", False),
+    ],
+)
+def test_what_settings_say_of_the_network_does_not_go_before_the_seed(path, text, said):
+    facts = phony.with_files(phony.debian(), {path: phony.text(text)})
+    manager = replace(facts, network_stack="networkmanager")
+
+    ours = yaml.safe_load(content(image(cloudinit, facts=facts), cloudinit.drop_in(facts)))
+    theirs = yaml.safe_load(content(image(cloudinit, facts=manager), cloudinit.drop_in(facts)))
+
+    assert ("network" in ours, ours.get("network")) == (said, None)
+    assert theirs["network"] == {"config": "disabled"}
+
+
+def test_what_an_upgrade_left_does_not_hide_the_seeds_network():
+    path = "/var/lib/cloud/data/upgraded-network"
+    facts = phony.with_files(phony.debian(), {path: phony.text("")})
+
+    assert image(cloudinit, facts=facts).delta.entries[path] == Absent()
+    assert path not in image(cloudinit).delta.entries
+
+
+def test_a_network_on_the_command_line_goes():
+    path = "/boot/firmware/cmdline.txt"
+    facts = phony.with_files(phony.debian(), {path: phony.text("rw network-config=disabled\n")})
+
+    assert image(cloudinit, facts=facts).cmdline_drop == ("network-config",)

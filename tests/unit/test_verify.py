@@ -665,3 +665,20 @@ def test_every_rule_has_its_page(request):
         assert all(f"**{part}.** " in page for part in ("What", "Why", "How to mend", "Source"))
         assert f"| [{rule}]({rule}.md) | {title} |" in (folder / "README.md").read_text()
     assert len(list(folder.glob("PI*.md"))) == len(RULES)
+
+
+@pytest.mark.parametrize(
+    ("later", "seed", "told"),
+    [("", True, 1), ("network: null\n", True, 0), ("", False, 0)],
+)
+def test_a_network_that_goes_before_the_seeds_is_told(later, seed, told):
+    folder = "/etc/cloud/cloud.cfg.d"
+    held = {
+        "/etc/cloud/cloud.cfg": "users: []\n",
+        f"{folder}/50-disable.cfg": "network: {config: disabled}\n",
+        f"{folder}/99-zz-piimage.cfg": f"locale: false\n{later}",
+    }
+    if seed:
+        held["/var/lib/cloud/seed/nocloud/network-config"] = "network: {version: 2}\n"
+
+    assert [f.rule for f in rules_seed.settings(holding(held))] == ["PI209"] * told
