@@ -235,7 +235,9 @@ def test_windows_line_ends_of_fstab_are_in_no_field(mounts):
     text = "LABEL=a\t/\text4\tdefaults\r\nLABEL=b /boot/firmware vfat defaults 0 2\r\n"
     facts = phony.with_files(phony.debian(), {"/etc/fstab": phony.text(text)})
 
-    found = fstab.entries([Contribution(mounts=mounts)], facts)["/etc/fstab"].content.decode()
+    found = file_at(
+        fstab.entries([Contribution(mounts=mounts)], facts), "/etc/fstab"
+    ).content.decode()
 
     assert found.startswith(text.replace("\r", ""))
     assert "\r" not in found

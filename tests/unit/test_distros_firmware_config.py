@@ -106,7 +106,7 @@ def test_what_the_firmware_does_not_read_of_a_command_line_comes_to_no_power(tex
     for wifi, added in ((cluster.wifi, " cfg80211.ieee80211_regdom=IT"), (None, "")):
         made = replace(cluster, wifi=wifi)
         entries = plan.plan_variant(made, made.nodes[0].role, facts).delta.entries
-        line = entries["/boot/firmware/cmdline.txt"].content.decode()
+        line = file_at(entries, "/boot/firmware/cmdline.txt").content.decode()
         assert line == f"root=LABEL=writable rw{added}\n"
     assert command_line(facts) == "root=LABEL=writable rw"
 
@@ -126,7 +126,8 @@ def test_capital_letters_on_a_fat_are_no_other_names():
     assert "Current/cmdlinE.TXT" in boot
     assert cmdline_path(odd) == "/boot/firmware/current/cmdline.txt"
     assert command_line(odd) == command_line(plain)
-    assert {p: f for p, f in odd.files.items() if p != "/boot/firmware/ssh"} == plain.files | {
-        "/boot/firmware/config.txt": odd.files["/boot/firmware/config.txt"]
+    assert {p: f for p, f in odd.files.items() if p != "/boot/firmware/ssh"} == {
+        **plain.files,
+        "/boot/firmware/config.txt": odd.files["/boot/firmware/config.txt"],
     }
     assert odd.has("/boot/firmware/ssh")
