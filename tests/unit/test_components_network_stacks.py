@@ -225,9 +225,8 @@ def test_dhcpcd_gets_the_address_after_the_bases_own_text():
     assert not re.search(r"^static (routers|domain)", text, re.MULTILINE)
     assert part.delta.entries["/etc/dhcpcd.conf"] == Slot(8192, mode=0o664, gid=106)
     assert part.delta.entries["/etc/systemd/system/dhcpcd.service.d/wait.conf"] == Absent()
-    assert part.delta.entries["/etc/sysctl.d/60-piimage-wire.conf"].content == (
-        b"net.ipv6.conf.eth0.accept_ra = 0\nnet.ipv6.conf.end0.accept_ra = 0\n"
-    )
+    wire = file_at(part.delta.entries, "/etc/sysctl.d/60-piimage-wire.conf")
+    assert wire.content == b"net.ipv6.conf.eth0.accept_ra = 0\nnet.ipv6.conf.end0.accept_ra = 0\n"
     assert part.enable == ("dhcpcd.service",)
 
 
