@@ -22,7 +22,7 @@ lint: ## ruff, import-linter; nodes' programs run with Python 3.7
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/vermin --quiet --no-tips --violations --target=3.7- piimage/guest
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.7- piimage/guest piimage/boot/inside*.py
 
 type: ## mypy: --strict on the package, without a call for annotations on the tests
 	$(BIN)/mypy
