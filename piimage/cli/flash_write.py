@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
     from piimage.cluster import Cluster
     from piimage.errors import PiimageError
-    from piimage.flash.events import Event
     from piimage.flash.several import Job, Result
     from piimage.flash.writer import Mode
     from piimage.progress import Progress
@@ -21,18 +20,21 @@ class _Record:
     def __init__(self, jobs: Sequence[Job], cluster: Cluster | None) -> None:
         self._cluster = cluster
         self._before: dict[Job, tuple[str, str] | None] = {}
+        #: Whether any card is not what it was.
+        self.changed = False
         if cluster:
             from piimage.flash.receipt import held_before  # noqa: PLC0415 -- start-up time
 
             self._before = {job: held_before(job.device.node, cluster) for job in jobs}
 
     def lost(self, job: Job) -> None:
-        """What the card was, it is no more."""
+        """What the card was, it will be no more; raises `PiimageError` if that cannot be recorded."""
         held = self._before.pop(job, None)
         if self._cluster and held:
             from piimage.flash.receipt import forget  # noqa: PLC0415 -- start-up time
 
             forget(self._cluster, held)
+        self.changed = True
 
     def good(self, job: Job) -> None:
         """The card is what it was to become; raises `PiimageError` if that cannot be recorded."""
@@ -64,11 +66,6 @@ def write(
     try:
         with shown(jobs, progress, json_output=json_output) as screen:
 
-            def event(job: Job, event: Event) -> None:
-                # The first one comes when the card is held: from here on it is not what it was.
-                state.lost(job)
-                screen.event(job, event)
-
             def ended(result: Result) -> None:
                 if result.outcome:
                     try:
@@ -79,8 +76,10 @@ def write(
                 if let_go and result.outcome and not eject(result.job.device):
                     progress.say(f"{result.job.device.path} cannot let go of the card: take it out")
 
-            results = write_all(jobs, mode=mode, notify=event, ended=ended)
+            results = write_all(jobs, mode=mode, begin=state.lost, notify=screen.event, ended=ended)
     except KeyboardInterrupt:
+        if not state.changed:
+            raise InterruptedWriteError("interrupted: nothing was written") from None
         raise InterruptedWriteError(
             "interrupted: the card is not finished and has no partition table",
             hint="the same command with `--resume` goes on where it stopped",

@@ -43,10 +43,13 @@ def write_all(
     jobs: Sequence[Job],
     *,
     mode: Mode,
+    begin: Callable[[Job], None],
     notify: Callable[[Job, Event], None],
     ended: Callable[[Result], None],
 ) -> list[Result]:
-    """Write all cards; `notify` and `ended` are called from their threads.
+    """Write all cards; `begin`, `notify` and `ended` are called from their threads.
+
+    `begin` comes before anything of the card is changed: what it raises is the card's error, and the card is as it was.
 
     Raises `KeyboardInterrupt` once all have stopped. A failure of ours, which is no `PiimageError`, is raised too.
     """
@@ -55,7 +58,7 @@ def write_all(
 
     def work(result: Result) -> None:
         try:
-            _write(result, mode, notify, stop)
+            _write(result, mode, begin, notify, stop)
         except BaseException as error:  # noqa: BLE001 -- kept for the caller's thread
             result.error = error
         if not isinstance(result.error, KeyboardInterrupt):
@@ -91,7 +94,13 @@ def failure(results: Sequence[Result]) -> PiimageError | None:
     return some
 
 
-def _write(result: Result, mode: Mode, notify: Callable[[Job, Event], None], stop: Flag) -> None:
+def _write(
+    result: Result,
+    mode: Mode,
+    begin: Callable[[Job], None],
+    notify: Callable[[Job, Event], None],
+    stop: Flag,
+) -> None:
     job, size = result.job, result.job.device.size
     with hold(job.device) as held:
         if job.device.is_file and size < job.source.payload.size:
@@ -104,6 +113,7 @@ def _write(result: Result, mode: Mode, notify: Callable[[Job, Event], None], sto
             title=job.source.title,
             mode=mode,
             probed=not job.device.is_file,
+            begin=lambda: begin(job),
             notify=lambda event: notify(job, event),
             proof=job.source.proof,
             stop=stop,

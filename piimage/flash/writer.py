@@ -80,6 +80,7 @@ def write_card(
     limits: tuple[float, float] = (30.0, 120.0),
     delays: tuple[float, ...] = (0.1, 0.5, 2.0),
     stop: Flag | None = None,
+    begin: Callable[[], None] = lambda: None,
     proof: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Make the card of `size` bytes behind `fd` hold the payload, and prove it.
@@ -88,11 +89,11 @@ def write_card(
     payload; `update` compares first and writes what differs; where either cannot, it does as the next one.
     `probed` tries first whether the card has the room that it says. `limits` are seconds of silence until a
     warning and until the card is given up, `delays` the waits before an errored request is tried again.
-    `stop` ends the write from another thread. `proof` is asked before the head is written: what it raises about
-    the source ends the write.
+    `stop` ends the write from another thread. `begin` is asked before the first byte of the card is changed, and
+    `proof` about the source before the head is written: what either raises ends the write.
 
     Raises `WriteFailedError`, `VerifyError`, and `KeyboardInterrupt` when told to stop; after each, and after any
-    break, the card has no partition table.
+    break, the card has no partition table, or is what it was if `begin` was not asked yet.
     """
     if size < payload.size:
         raise WriteFailedError(
@@ -115,7 +116,7 @@ def write_card(
         writing = _Writing(
             medium, payload, reader, lanes=lanes, notify=notify, title=title, stop=stop or Flag()
         )
-        return writing.run(mode, probed=probed, proof=proof)
+        return writing.run(mode, probed=probed, begin=begin, proof=proof)
 
 
 class _Writing:
@@ -141,7 +142,9 @@ class _Writing:
             fingerprint=payload.fingerprint, title=title[:200], phase="begun", done=0
         )
 
-    def run(self, mode: Mode, *, probed: bool, proof: Callable[[], None]) -> Outcome:
+    def run(
+        self, mode: Mode, *, probed: bool, begin: Callable[[], None], proof: Callable[[], None]
+    ) -> Outcome:
         """All of it; see `write_card`."""
         todo = self._todo(mode)
         if todo is None:
@@ -149,6 +152,7 @@ class _Writing:
         body = (without(common(part, self._room), self._head) for part in todo.write)
         first = next(body, [])
         self._meter.expect(write=todo.amount, verify=self._expected(todo))
+        begin()
         self._lanes.once(lambda: self._blank(todo.keep))
         self._note("begun", todo.done)
         if probed and not todo.done:

@@ -179,8 +179,11 @@ def test_one_of_two_cards_fails_and_the_other_is_written(piimage, home, card, mo
     assert card.read_bytes()[510:512] == b"\x55\xaa"
 
 
-def test_an_interrupted_write_says_what_the_card_is(piimage, card, monkeypatch):
-    def write(*_, **__):
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupted_write_says_what_the_card_is(piimage, card, monkeypatch, begun):
+    def write(*_, begin, **__):
+        if begun:
+            begin()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(several, "write_card", write)
@@ -188,8 +191,9 @@ def test_an_interrupted_write_says_what_the_card_is(piimage, card, monkeypatch):
     done = piimage(card, "--node", "1", "--yes")
 
     assert done.returncode == 130
-    assert "has no partition table" in done.stderr
-    assert "--resume" in done.stderr
+    assert ("has no partition table" in done.stderr) is begun
+    assert ("--resume" in done.stderr) is begun
+    assert ("nothing was written" in done.stderr) is not begun
 
 
 def test_an_image_of_anybody(piimage, card, tiny):
@@ -310,6 +314,24 @@ def test_a_card_that_is_overwritten_is_forgotten(piimage, home, tiny, build, lef
     assert done.returncode == 0, done.stderr
     assert {record.node for record in made.cards()} == left
     assert "old.img cannot let go of the card: take it out" in done.stderr
+
+
+def test_a_card_that_cannot_be_forgotten_stays_what_it_is(piimage, home, card):
+    """Else the state would name a card that is none any more."""
+    made = state.init(resolve.load(home / "cluster.yaml", env={}).cluster)
+    label = {"cluster": "abacus", "node": "node2", "number": 2, "build": "b", "variant": "v1"}
+    text = json.dumps(label).encode()
+    copy_sparse(card_image(home), card)
+    card.chmod(0o600)
+    apply_patches(card, fat.stage(card, BOOT, {"piimage.json": text}))
+    before = card.read_bytes()
+    (made.path / "cards.json").write_text("damaged")
+
+    done = piimage(card, "--node", "1", "--yes")
+
+    assert done.returncode != 0
+    assert "`cards.json` is damaged" in done.stderr.replace(f"{made.path}/", "")
+    assert card.read_bytes() == before
 
 
 def card_image(home):

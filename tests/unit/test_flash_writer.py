@@ -348,6 +348,46 @@ def test_a_write_can_be_stopped_from_outside(stamped, card):
     assert is_plainly_empty(card)
 
 
+@pytest.mark.parametrize("mode", ["fresh", "update", "resume"])
+def test_what_may_not_begin_leaves_the_card_as_it_is(stamped, card, mode):
+    flash(card, stamped)
+    with card.open("r+b") as file:
+        file.seek(ROOT + 4096)
+        file.write(b"changed")
+    before = card.read_bytes()
+
+    def no():
+        raise WriteFailedError("nobody can note it")
+
+    with pytest.raises(WriteFailedError, match="nobody can note it"):
+        flash(card, stamped, mode=mode, begin=no)
+
+    assert card.read_bytes() == before
+
+
+def test_a_comparison_that_is_stopped_has_not_begun_to_write(stamped, card):
+    flash(card, stamped)
+    before, stop, begun = card.read_bytes(), Event(), []
+
+    with pytest.raises(KeyboardInterrupt):
+        flash(
+            card, stamped, mode="update", stop=stop,
+            notify=lambda _: stop.set(), begin=lambda: begun.append(1),
+        )  # fmt: skip
+
+    assert not begun
+    assert card.read_bytes() == before
+
+
+def test_a_card_that_is_right_is_not_begun(stamped, card):
+    flash(card, stamped)
+    begun = []
+
+    flash(card, stamped, mode="update", begin=lambda: begun.append(1))
+
+    assert not begun
+
+
 def test_a_silent_card_is_given_up(stamped, card, monkeypatch):
     silence = Event()
 
