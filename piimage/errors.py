@@ -121,6 +121,10 @@ class InterruptedWriteError(PiimageError):
     exit_code = ExitCode.INTERRUPTED
 
 
+class UnansweredError(DeviceRefusedError):
+    """A question before a card is written met nobody who could answer it."""
+
+
 class SomeFailedError(PiimageError):
     """Of several things that were asked for, some failed; each has told its own reason."""
 

@@ -13,9 +13,13 @@ from piimage.cli.options import CLUSTER, Quiet, SourceOption
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from piimage.cli.flash_target import Consent
     from piimage.cluster import Cluster
     from piimage.flash.sources import Source, Sources
     from piimage.flash.writer import Mode
+
+
+_BY_ID = Path("/dev/disk/by-id")
 
 
 def flash(
@@ -118,7 +122,7 @@ def flash(
     progress = progress_for(json_output=json_output, quiet=quiet)
     consent = Consent(allow=tuple(allow or ()), unmount=unmount, serial=serial, yes=yes)
     if every:
-        _fits_all(target, node or [], image, dry_run=dry_run)
+        _fits_all(target, node or [], image, consent, dry_run=dry_run)
     pairs = [] if every else _pairs(target, node or [], image)
     cluster = _cluster(source) if image is None else None
     for _, path in pairs:
@@ -157,7 +161,12 @@ def flash(
 
 
 def _fits_all(
-    target: Path | None, nodes: Sequence[str], image: Path | None, *, dry_run: bool
+    target: Path | None,
+    nodes: Sequence[str],
+    image: Path | None,
+    consent: Consent,
+    *,
+    dry_run: bool,
 ) -> None:
     """Raise typer's usage error for what does not go with `--all`."""
     if image is not None or dry_run:
@@ -166,6 +175,14 @@ def _fits_all(
         raise typer.BadParameter("`--all` waits for the cards: name nodes without their targets")
     if target is not None and target.is_file():
         raise typer.BadParameter(f"`--all` writes cards, and `{target}` is a file")
+    if (
+        consent.yes
+        and consent.serial is None
+        and not (target and target.parent.resolve() == _BY_ID)
+    ):
+        raise typer.BadParameter(
+            "`--all --yes` needs the reader's path in /dev/disk/by-id, or `--serial`"
+        )
 
 
 def _pairs(

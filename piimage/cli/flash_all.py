@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.errors import DeviceRefusedError, ExitCode, PiimageError
+from piimage.errors import DeviceRefusedError, ExitCode, PiimageError, UnansweredError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Stack:
 
         `known` are the cards that there were before, as `waiting` tells them. A card that is refused, not agreed to
         or bad is left, and the next one is waited for. Raises `PiimageError` where no other card would help: no build
-        of a node, no privilege.
+        of a node, no privilege, nobody who answers.
         """
         from piimage.flash.arrival import Arrivals  # noqa: PLC0415 -- start-up time
 
@@ -76,6 +76,8 @@ class Stack:
             confirm(jobs, self.consent, self.mode)
             if self.consent.unmount:
                 release(jobs, self.consent)
+        except UnansweredError:
+            raise
         except DeviceRefusedError as error:
             self._trouble(error)
             return False

@@ -62,8 +62,11 @@ def confirm(
     *,
     dry_run: bool = False,
 ) -> None:
-    """Show what will go and what will come, and ask; raises `DeviceRefusedError` unless the answer is yes."""
-    from piimage.errors import DeviceRefusedError  # noqa: PLC0415 -- start-up time
+    """Show what will go and what will come, and ask; raises `DeviceRefusedError` unless the answer is yes.
+
+    If nobody is there to answer, that is an `UnansweredError`. Raises `ConfigError` for a node that is to get two.
+    """
+    from piimage.errors import DeviceRefusedError, UnansweredError  # noqa: PLC0415 -- start-up time
 
     _refuse_twice(jobs)
     if consent.yes and not dry_run:
@@ -78,8 +81,12 @@ def confirm(
         return
     for line in (line for job in jobs for line in _lines(*job, mode)):
         print(line, file=sys.stdout if dry_run else sys.stderr)
-    if not dry_run and not _agreed("Write it?" if len(jobs) == 1 else "Write them?"):
-        raise DeviceRefusedError(
+    if dry_run:
+        return
+    answer = _answer("Write it?" if len(jobs) == 1 else "Write them?")
+    if answer.strip().lower() not in {"y", "yes"}:
+        error = DeviceRefusedError if answer else UnansweredError
+        raise error(
             "not confirmed, so nothing was written",
             hint="answer `y`; scripts use `--yes` with a by-id path or `--serial`",
         )
@@ -95,11 +102,19 @@ def release(jobs: Sequence[tuple[Examined, Source]], consent: Consent) -> None:
 
 
 def _refuse_twice(jobs: Sequence[tuple[Examined, Source]]) -> None:
-    from piimage.errors import DeviceRefusedError  # noqa: PLC0415 -- start-up time
+    from piimage.errors import ConfigError, DeviceRefusedError  # noqa: PLC0415 -- start-up time
 
     seen: dict[object, Path] = {}
-    for examined, _ in jobs:
+    nodes: dict[str, Path] = {}
+    for examined, source in jobs:
         device = examined.device
+        if source.node is not None:
+            other = nodes.setdefault(source.node, device.path)
+            if other is not device.path:
+                raise ConfigError(
+                    f"`{other}` and `{device.path}` are both to become {source.node}",
+                    hint="two boards would have one name, address and host key: a card for each node",
+                )
         before = seen.setdefault(device.identity, device.path)
         if before is not device.path:
             raise DeviceRefusedError(f"`{before}` and `{device.path}` are the same card")
@@ -125,10 +140,10 @@ def _lines(examined: Examined, source: Source, mode: Mode) -> Iterator[str]:
     yield f"  {needed}; everything on it is lost"
 
 
-def _agreed(question: str) -> bool:
-    """Whether the answer is yes; nobody there to answer is no."""
+def _answer(question: str) -> str:
+    """The line that is the answer; empty if nobody is there to give one."""
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201 -- cli prints
     answer = sys.stdin.readline() if sys.stdin else ""
     if not answer.endswith("\n"):
         print(file=sys.stderr)  # noqa: T201 -- cli prints
-    return answer.strip().lower() in {"y", "yes"}
+    return answer

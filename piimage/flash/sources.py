@@ -11,7 +11,7 @@ from piimage.disk.arriving import Arriving
 from piimage.disk.bmap import mapped_ranges
 from piimage.disk.intake import import_image
 from piimage.disk.sparse import hash_file
-from piimage.disk.streams import image_format
+from piimage.disk.streams import ACCEPTED, image_format
 from piimage.disk.unframed import Framed, open_framed
 from piimage.errors import ImageError, PiimageError, VerifyError
 from piimage.flash.bmap_file import Bmap, beside
@@ -122,7 +122,15 @@ class Sources:
         The bmap only adds to what is written, and its checksums are held against the image: it may come from
         holes, which say nothing about what a file system has in use. An image in frames has all that a bmap
         says in itself, and takes none.
+
+        Raises `ImageError` for what is no image, a pipe among it: file systems are not read onward.
         """
+        if path.exists() and not (path.is_file() or path.is_block_device()):
+            what = "a directory" if path.is_dir() else "a pipe or a device without blocks"
+            raise ImageError(
+                f"`{path}` is {what}; an image is a file: {ACCEPTED}",
+                hint="what comes through a pipe has to become a file first, packed if you like",
+            )
         with self._in_frames(path) as framed:
             if framed is not None:
                 payload = open_payload(framed, mapped=self._mapped[path], full=self._full)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import sys
 from dataclasses import dataclass, replace
@@ -17,8 +18,10 @@ from piimage.disk import fat
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse
 from piimage.disk.table import read_table
-from piimage.flash import several
+from piimage.flash import arrival, several
+from piimage.flash.candidates import Candidate
 from piimage.flash.device import Device
+from piimage.flash.guard import examine
 from piimage.flash.payload import open_payload
 from piimage.flash.receipt import next_node, remember
 from piimage.flash.several import Job
@@ -214,6 +217,9 @@ def test_an_image_of_anybody(piimage, card, tiny):
         (["card.img", "--node", "1", "--image", "x.img"], "two sources"),
         (["card.img", "--node", "1", "--resume", "--update"], "two ways"),
         (["card.img", "--node", "9"], "has no node `9`"),
+        (["--node", "1=a.img", "--node", "node1=b.img"], "both to become node1"),
+        (["--all", "--yes"], "needs the reader's path in /dev/disk/by-id"),
+        (["/dev/sdx", "--all", "--yes"], "needs the reader's path in /dev/disk/by-id"),
     ],
 )
 def test_what_does_not_fit_together(piimage, card, arguments, words):
@@ -221,6 +227,41 @@ def test_what_does_not_fit_together(piimage, card, arguments, words):
 
     assert done.returncode == 2
     assert words in " ".join(done.stderr.split())
+
+
+def test_a_stack_ends_where_nobody_answers(piimage, home, card, monkeypatch):
+    """It would wait for cards without end, and decline each of them."""
+    cluster = resolve.load(home / "cluster.yaml", env={}).cluster
+    state.init(cluster)
+    found = Candidate(examine(card), None, readable=True)
+    waits = []
+
+    def come(_arrivals, _notice):
+        waits.append(1)
+        assert len(waits) < 3, "it waits on"
+        return found
+
+    monkeypatch.setattr(arrival.Arrivals, "next", come)
+
+    declined = piimage("--all", "--node", "1", said="n\n")
+
+    assert declined.returncode == 5
+    assert len(waits) == 2
+    assert declined.stderr.count("not confirmed, so nothing was written") == 2
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory"])
+def test_an_image_is_a_file(piimage, card, home, kind):
+    """Nobody writes to the pipe: who opened it would wait for ever."""
+    path = home / "source"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    before = card.read_bytes()
+
+    done = piimage(card, "--image", path, "--yes")
+
+    assert done.returncode == 1
+    assert f"`{path}` is a {kind}" in done.stderr
+    assert card.read_bytes() == before
 
 
 def test_the_same_card_twice(piimage, card):
