@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +14,9 @@ from piimage.cli.options import CLUSTER, Quiet, SourceOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
+    from piimage.bases.cache import Cache
     from piimage.cli.flash_target import Consent
     from piimage.cluster import Cluster
     from piimage.flash.sources import Source, Sources
@@ -128,7 +132,10 @@ def flash(
     for _, path in pairs:
         screen(path, consent)
     cache = Cache(progress=progress)
-    with open_sources(cache, full=full, grow=grow, progress=progress) as sources:
+    with (
+        _turn(cache, cluster, wanted=every or not (node or dry_run)),
+        open_sources(cache, full=full, grow=grow, progress=progress) as sources,
+    ):
         if every and cluster:
             stack = flash_all.Stack(
                 cluster=cluster,
@@ -211,6 +218,14 @@ def _cluster(source: Path) -> Cluster:
     from piimage.cli.loading import load_built  # noqa: PLC0415 -- start-up time
 
     return load_built(source)
+
+
+def _turn(cache: Cache, cluster: Cluster | None, *, wanted: bool) -> AbstractContextManager[None]:
+    """Our turn to choose which node comes next: two that choose at the same time would make two cards of it."""
+    if cluster is None or not wanted:
+        return nullcontext()
+    place = hashlib.sha256(bytes(cluster.source.resolve())).hexdigest()[:16]
+    return cache.lock(f"next-card-{place}")
 
 
 def _dist(source: Path, cluster: Cluster | None) -> Path:

@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
 from tiny_card import BOOT, SIZE, dirty_card, make_build
 
 from piimage import resolve
+from piimage.bases.cache import Cache
 from piimage.cli.main import main
 from piimage.disk import fat
 from piimage.disk.slots import apply_patches
@@ -391,3 +393,32 @@ def test_the_root_fills_the_card_if_that_is_wanted(piimage, card):
     end = max(p.start + p.size for p in read_table(card).partitions)
     assert end == 9 * SIZE // (4 << 20) * (4 << 20)
     assert again.events[-1]["unchanged"]
+
+
+@pytest.mark.parametrize("arguments", [["card.img"], ["--all"]])
+def test_who_chooses_the_next_node_waits_for_its_turn(piimage, home, card, arguments, monkeypatch):
+    """Two terminals that both find node1 without a card would make two of it."""
+    made = state.init(resolve.load(home / "cluster.yaml", env={}).cluster)
+    held, taken = Cache.lock, []
+
+    @contextmanager
+    def lock(cache, name):
+        with held(cache, name):
+            if name.startswith("next-card-"):
+                taken.append(name)
+                for number in range(5):  # what the other one has done meanwhile
+                    made.record_card(
+                        CardRecord(node=f"node{number}", build="b", variant="v", written="", size=1)
+                    )
+            yield
+
+    monkeypatch.setattr(Cache, "lock", lock)
+
+    done = piimage(*arguments)
+
+    assert len(taken) == 1
+    assert "has its card" in done.stderr or "every node of `abacus` has a card" in done.stderr
+    assert (
+        piimage(card, "--node", "1", said="y\n").returncode == 0
+    )  # a node that is named is no choice
+    assert len(taken) == 1
