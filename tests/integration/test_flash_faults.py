@@ -32,9 +32,10 @@ CARD = 3 * SIZE
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A cluster with a build of node3 as variant and stamp; `whole.img` is what its card must hold."""
+    """A cluster with a build of node3 as variant and stamp; `whole.img` is what its card must hold. And of node4."""
     home = tmp_path_factory.mktemp("abacus")
-    image = make_build(home, make_tiny(home / "tiny.img"), {"node3": "b1"}) / "variants/worker.img"
+    builds = {"node3": "b1", "node4": "b2"}
+    image = make_build(home, make_tiny(home / "tiny.img"), builds) / "variants/worker.img"
     copy_sparse(image, home / "whole.img")
     apply_patches(home / "whole.img", tiny_patches(image))
     return home
@@ -493,7 +494,7 @@ def test_a_good_card_beside_a_bad_one(card, cluster, tmp_path):
                 os.fspath(argument)
                 for argument in (
                     sys.executable, "-m", "piimage", "flash", "--cluster", cluster / "cluster.yaml",
-                    "--node", f"3={card.device}", "--node", f"node3={bad.device}",
+                    "--node", f"3={card.device}", "--node", f"node4={bad.device}",
                     "--allow", "not-removable",
                 )
             ],
