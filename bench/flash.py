@@ -50,10 +50,14 @@ def main() -> None:
         with packed.open("wb") as sink:
             subprocess.run(["xz", "-1", "-T0", "-c", it.image], stdout=sink, check=True)
         write_bmap(it.image, it.home / "bmap")
-        for _ in range(it.options.runs):
+        for number in range(it.options.runs):
+            home = it.home / f"card{number}"
             found["bound"].append(it.used / 1e6 * (1 / write + 1 / read))
-            with card(it.home / "card", it.payload.size, read=read, write=write) as device:
-                for name, seconds in {**others(it, device, packed), **ours(it, device)}.items():
+            with card(home, it.payload.size, read=read, write=write) as device:
+                for name, seconds in {
+                    **others(it, device, packed),
+                    **ours(it, device, home),
+                }.items():
                     found[name].append(seconds)
     middle = {name: statistics.median(seconds) for name, seconds in found.items()}
     for name, seconds in middle.items():
@@ -79,9 +83,8 @@ def others(it: Subject, device: Path, packed: Path) -> dict[str, float]:
     }
 
 
-def ours(it: Subject, device: Path) -> dict[str, float]:
-    """Seconds of `piimage flash`: anew, after a kill, after a small change."""
-    home = it.home / "card"
+def ours(it: Subject, device: Path, home: Path) -> dict[str, float]:
+    """Seconds of `piimage flash`: anew, after a kill, after a small change of the card that is kept in `home`."""
     fresh = flash(device, "--image", it.image)
     it.check(home)
     flash(device, "--image", it.image, until=lambda done: done > 0.63 * it.used)

@@ -74,7 +74,8 @@ class Plain:
         self.say(f"{'  ' * self._depth}{title}")
         self._last = time.monotonic()
         yield lines
-        self.say(f"{'  ' * self._depth}{title}: done in {time.monotonic() - lines.began:.0f} s")
+        took, words = time.monotonic() - lines.began, "failed after" if lines.failed else "done in"
+        self.say(f"{'  ' * self._depth}{title}: {words} {took:.0f} s")
 
     def update(self, shown: Line | Lines) -> None:
         """Print how far the step is, not too often."""
@@ -140,7 +141,9 @@ class Live(Plain):
         with self._lock:
             self._open.pop()
             took = time.monotonic() - shown.began
-            mark = "\x1b[32m✓\x1b[0m" if colour_wanted() else "✓"
+            failed = isinstance(shown, Lines) and shown.failed
+            mark, colour = ("✗", 31) if failed else ("✓", 32)
+            mark = f"\x1b[{colour}m{mark}\x1b[0m" if colour_wanted() else mark
             indent = "  " * len(self._open)
             self._leave([f"{indent}{mark} {shown.title}  {took:.1f} s", *_rows(shown)])
             if self._open:

@@ -138,6 +138,11 @@ class Lines:
         self._ended[name] = _DONE if ok else _FAILED
         self._show.ended(self, name)
 
+    @property
+    def failed(self) -> bool:
+        """Whether any of them ended badly."""
+        return _FAILED in self._ended.values()
+
     def status(self) -> str:
         """Title, how many have ended, how long."""
         took = time.monotonic() - self.began

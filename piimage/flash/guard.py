@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from piimage.disk.atomic import megabytes
+from piimage.disk.table import SECTOR
 from piimage.errors import DeviceRefusedError, ToolFailedError
 from piimage.flash import guard_use
 from piimage.flash.device import THIS_MACHINE, read_device
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from piimage.flash.host import Host
 
 #: What `--allow NAME` takes.
-OVERRIDABLE = ("not-removable", "too-large", "foreign-content")
+OVERRIDABLE = ("not-removable", "too-large", "sector-size", "foreign-content")
 #: Larger than the cards that clusters are built with: a backup disk rather.
 MOST = 512 << 30
 #: udev looks into each card that is put in, and lets go within a moment.
@@ -264,6 +265,9 @@ def _size(device: Device, image_size: int) -> Iterator[Refusal]:
     if device.size > MOST:
         words = f"it has {megabytes(device.size)}: a disk rather than a card"
         yield Refusal("too-large", words, "--allow too-large")
+    if device.sector != SECTOR:
+        words = f"its sectors have {device.sector} bytes, and an image's partition table counts in {SECTOR}"
+        yield Refusal("sector-size", words, "--allow sector-size")
 
 
 def _claimed(device: Device) -> list[Refusal]:

@@ -237,7 +237,7 @@ def test_several_things_have_a_line_each():
     assert re.search(r"… booting  0 of 3  \d s\r\n  … node0  3 s: Started", text)
     stays = drawn(text)
     assert stays[0] == "by the way"
-    assert re.fullmatch(r"✓ booting  \d\.\d s", stays[1])
+    assert re.fullmatch(r"✗ booting  \d\.\d s", stays[1])
     assert stays[2:] == [
         "  ✓ node0  login after 9 s",
         "  ✓ node1  login after 9 s",
@@ -279,7 +279,14 @@ def test_plain_lines_of_several_things(capsys, monkeypatch):
     assert "  ✓ a   login after 9 s" in err
     assert "  ✗ bc  it died" in err
     assert not any(line.startswith("  … a") for line in err[err.index("  ✓ a   login after 9 s") :])
-    assert re.match(r"booting: done in \d+ s", err[-1])
+    assert re.match(r"booting: failed after \d+ s", err[-1])
+
+
+def test_what_ended_well_altogether_is_done(capsys):
+    with Plain().board("booting", ["a"]) as lines:
+        lines.done("a", "login after 9 s")
+
+    assert "booting: done in 0 s" in capsys.readouterr().err
 
 
 def test_a_rate_is_of_the_last_seconds():

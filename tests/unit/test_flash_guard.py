@@ -121,6 +121,13 @@ def test_a_disk_rather_than_a_card(machine):
     assert admit(look(machine, large), ["too-large"]).size == 2 << 40
 
 
+def test_a_reader_with_large_sectors(machine):
+    odd = machine.disk("sdc", "8:32", queue__logical_block_size="4096")
+    assert names(machine, odd) == ["sector-size"]
+    assert "4096 bytes" in look(machine, odd).refusals[0].reason
+    assert admit(look(machine, odd), ["sector-size"]).sector == 4096
+
+
 def test_mounted_with_consent(machine, card):
     machine.mount("8:17", "/media/ada/my\\040card", "/dev/sdb1", kind="vfat")
     found = look(machine, card)
@@ -332,7 +339,8 @@ def test_a_missing_tool_is_not_an_empty_card(machine, card, tmp_path, monkeypatc
 
 
 def test_every_refusal_with_an_override_tells_one_that_the_command_takes(machine):
-    node = machine.disk("sdc", "8:32", under=SATA, removable="0", size=2 << 40)
+    odd = {"removable": "0", "queue__logical_block_size": "4096"}
+    node = machine.disk("sdc", "8:32", under=SATA, size=2 << 40, **odd)
     _write(node, 0, LUKS1)
     refusals = look(machine, node).refusals
     assert [r.override for r in refusals] == [f"--allow {name}" for name in guard.OVERRIDABLE]
