@@ -110,7 +110,7 @@ def check_path(path: str) -> str:
     if not path.startswith("/") or path == "/" or any(p in ("", ".", "..") for p in parts[1:]):
         raise PathError(f"{shown(path)} is not a normal absolute path")
     if "\0" in path or "\n" in path:
-        raise PathError(f"{shown(path)} holds a NUL or a newline")
+        raise PathError(f"the path {shown(path)} holds a NUL or a newline")
     if any("\ud800" <= char <= "\udfff" for char in path):
         raise PathError(f"{shown(path)} is not UTF-8, in which names are handed to the appliance")
     if parts[1] in MERGED_USR:
