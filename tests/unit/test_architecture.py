@@ -6,6 +6,7 @@ import ast
 import functools
 import io
 import re
+import subprocess
 import sys
 import tokenize
 from pathlib import Path
@@ -192,3 +193,14 @@ def test_the_pattern_finds_registries():
         assert REGISTRIES.search(f"https://{host}.org/debian")  # in two parts: this is a file too
     assert REGISTRIES.search("archive.ubuntu" + ".com")
     assert not REGISTRIES.search("https://www.raspberrypi.com/documentation")
+
+
+def test_a_card_is_written_without_any_library():
+    """As the guest of tests/e2e/test_flash_devices.py does, which has none."""
+    code = (
+        "import sys\n"
+        "for name in ('blake3', 'zstandard', 'crc32c', 'pydantic', 'yaml', 'typer'):\n"
+        "    sys.modules[name] = None\n"
+        "import piimage.flash.payload, piimage.flash.writer, piimage.flash.hold, piimage.flash.guard\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
