@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from piimage.components import slots
@@ -11,6 +10,7 @@ from piimage.components.textfile import comment_out, rewritten
 from piimage.delta import Absent, Delta, File, Slot
 from piimage.distros.boot_loader import command_line
 from piimage.distros.family import family
+from piimage.distros.openssh import reads_drop_ins
 from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -25,13 +25,11 @@ _CONFIG = "/etc/ssh/sshd_config"
 _FOLDER = f"{_CONFIG}.d"
 #: Of all drop-ins the one whose name sorts first has the first word. Anaconda writes 01-permitrootlogin.conf.
 _NAMES = ("10-piimage.conf", "00-piimage.conf", "0-piimage.conf")
-#: What we say: where the server's own file says it before it includes the drop-ins, that counts, and in a block for
-#: some clients they are read for these alone.
-_OURS = "HostKey|HostCertificate|PasswordAuthentication|KbdInteractiveAuthentication|PermitRootLogin|X11Forwarding"
-_INCLUDES = re.compile(
-    rf"\A(?:(?![ \t]*(?:Match|{_OURS})\b).*\n)*?[ \t]*Include[ \t=].*{_FOLDER}/\*\.conf",
-    re.IGNORECASE,
-)
+#: What we say: where the server's own file says it before it includes the drop-ins, that counts.
+_OURS = (
+    "hostkey", "hostcertificate", "passwordauthentication", "kbdinteractiveauthentication", "permitrootlogin",
+    "x11forwarding",
+)  # fmt: skip
 _KEY_SIZE = 4096
 #: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board
 #: for keys that nobody offers, since ours is the only HostKey.
@@ -101,7 +99,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 def _settings(cluster: Cluster, facts: Facts) -> dict[str, Entry]:
     """A drop-in; where the server reads none first (OpenSSH before 8.2: buster), the same heads its own file."""
     text, name = facts.text(_CONFIG), _name(facts)
-    if _INCLUDES.search(text) and name:
+    if name and reads_drop_ins(text, _FOLDER, before=_OURS):
         return {f"{_FOLDER}/{name}": File(config_text(cluster).encode())}
     # Each HostKey counts, not the first one alone.
     others = comment_out(text, ("HostKey", "HostCertificate"))

@@ -16,6 +16,7 @@ from piimage.components.contribution import Check, Contribution, Stamp
 from piimage.components.ssh import host_names
 from piimage.components.textfile import rewritten
 from piimage.delta import Delta
+from piimage.distros.openssh import reads_drop_ins
 
 if TYPE_CHECKING:
     from piimage.cluster import Cluster, Node, Role
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from piimage.facts import Facts
 
 _CONFIG = "/etc/ssh/ssh_config"
-_INCLUDES = re.compile(rf"^\s*Include[\s=].*{_CONFIG}\.d/\*\.conf", re.MULTILINE | re.IGNORECASE)
 #: ssh_config(5): keys that are named replace the usual ones, so these are named too.
 _OWN_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
@@ -45,7 +45,7 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
         slots.SSH_CONFIG: slots.ssh_config(cluster),
     }
     text = facts.text(_CONFIG)
-    if not _INCLUDES.search(text):
+    if not reads_drop_ins(text, f"{_CONFIG}.d"):
         entries[_CONFIG] = rewritten(facts, _CONFIG, f"Include {_CONFIG}.d/*.conf\n\n{text}")
     return Contribution(delta=Delta.of("trust", entries))
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from piimage.bases.units import ADMIN, VENDOR
+from piimage.distros.openssh import reads_drop_ins, split
 from piimage.verify.catalog import Finding
 from piimage.verify.sshd_words import SSHD_WORDS, wrong_value
 
@@ -147,24 +148,22 @@ def ssh_config(view: View) -> Iterator[Finding]:
     if _SSHD not in view.root:
         return
     files = [path for path in view.below(_SSHD_FOLDER) if path.endswith(".conf")]
-    if files and not re.search(
-        r"^\s*Include\s.*sshd_config\.d", view.text(_SSHD), re.MULTILINE | re.IGNORECASE
-    ):
+    if files and not reads_drop_ins(view.text(_SSHD), _SSHD_FOLDER):
         yield Finding("PI217", _SSHD, f"it does not include {_SSHD_FOLDER}")
     settings: dict[str, str] = {}
     for path in (*files, _SSHD):
         if view.root[path].uid or view.root[path].mode & _GROUP_WRITE:
             yield Finding("PI217", path, "others than root may write to it")
         inside = False
-        for line in map(str.strip, view.text(path).splitlines()):
-            if not line or line[0] == "#":
+        for line in view.text(path).splitlines():
+            word, value = split(line)
+            if not word:
                 continue
-            word, value = (*re.split(r"[\s=]+", line, maxsplit=1), "")[:2]
-            if wrong := _refused(word, value.strip()):
+            if wrong := _refused(word, value):
                 yield Finding("PI217", path, f"{wrong}, and would not start")
             inside = inside or word.lower() == "match"
             if not inside:
-                settings.setdefault(word.lower(), value.strip())
+                settings.setdefault(word.lower(), value)
     yield from _settings(view, settings)
 
 
