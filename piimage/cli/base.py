@@ -11,6 +11,7 @@ import typer
 
 from piimage.cli import base_pull
 from piimage.cli.console import human, progress_for
+from piimage.cli.examples import further
 from piimage.cli.options import Json
 from piimage.cli.table import described, room
 from piimage.distros.system import recognise
@@ -61,7 +62,9 @@ def list_(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a base, or path of an image.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a base, or path of an image.")
+    ],
     *,
     json_output: Json = False,
 ) -> None:
@@ -76,11 +79,12 @@ def show(
 @app.command("import")
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="An .img, .img.xz, .img.gz, .img.zst, .zip or .qcow2.")
+        Path,
+        typer.Argument(metavar="FILE", help="An .img, .img.xz, .img.gz, .img.zst, .zip or .qcow2."),
     ],
     *,
     name: Annotated[
-        str | None, typer.Option(help="What to call it; default: after the file.")
+        str | None, typer.Option(metavar="NAME", help="What to call it. [default: after the file]")
     ] = None,
     sha256: Annotated[
         str | None, typer.Option(metavar="HEX", help="Refuse the file unless it has this sha256.")
@@ -101,7 +105,9 @@ def import_(
 
 @app.command()
 def make(
-    name: Annotated[str, typer.Argument(help="A name that `piimage base list` shows as `make`.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name that `piimage base list` shows as `make`.")
+    ],
     *,
     force: Annotated[bool, typer.Option("--force", help="Make it again if it is here.")] = False,
     json_output: Json = False,
@@ -128,7 +134,7 @@ def make(
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="Name of a base that is here.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a base that is here.")],
     *,
     json_output: Json = False,
 ) -> None:
@@ -143,8 +149,12 @@ def remove(
         print(f"removed base `{gone.name}`")  # noqa: T201 -- cli prints
 
 
-app.command(short_help="Download a published image, and check who signed it.")(base_pull.pull)
-app.command(short_help="Keep a publisher's key for `base pull`.")(base_pull.trust)
+app.command(
+    short_help="Download a published image, and check who signed it.", epilog=further("base pull")
+)(base_pull.pull)
+app.command(short_help="Keep a publisher's key for `base pull`.", epilog=further("base trust"))(
+    base_pull.trust
+)
 
 
 def show_base(base: Base, *, json_output: bool) -> None:

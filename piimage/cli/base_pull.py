@@ -18,6 +18,7 @@ def pull(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="NAME",
             autocompletion=completion.images,
             help="A name that `piimage base list` shows as `pull`.",
         ),
@@ -70,7 +71,9 @@ def pull(
 
 
 def trust(
-    key: Annotated[str, typer.Argument(help="A key file, or a fingerprint to fetch the key of.")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="A key file, or a fingerprint to fetch the key of.")
+    ],
     *,
     fingerprint: Annotated[
         str | None,

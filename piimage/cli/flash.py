@@ -30,7 +30,7 @@ def flash(
     target: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[TARGET]",
+            metavar="TARGET",
             help="The card, such as /dev/sdX or a path in /dev/disk/by-id; or a file.",
             readable=False,  # what may not be opened is for the guard to say
         ),
@@ -48,7 +48,9 @@ def flash(
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write this image instead: .img, .xz, .gz, .zst, .zip."),
+        typer.Option(
+            metavar="FILE", help="Write this image instead: .img, .xz, .gz, .zst, .zip, .qcow2."
+        ),
     ] = None,
     source: SourceOption = CLUSTER,
     output: Annotated[
@@ -76,7 +78,8 @@ def flash(
     allow: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Accept this reason to refuse a device; may be repeated."
+            metavar="NAME",
+            help="Accept a reason to refuse a device, such as not-removable; may be repeated.",
         ),
     ] = None,
     serial: Annotated[

@@ -15,17 +15,21 @@ if TYPE_CHECKING:
 
 
 def init(
-    path: Annotated[
-        Path, typer.Argument(metavar="[CLUSTER.YAML]", help="The file to write.")
-    ] = Path("cluster.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="CLUSTER.YAML", help="The file to write.")] = Path(
+        "cluster.yaml"
+    ),
     *,
     name: Annotated[
-        str | None, typer.Option(help="Name of the cluster. [default: the directory's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the cluster. [default: the directory's]"),
     ] = None,
     nodes: Annotated[
-        int | None, typer.Option("--nodes", "-n", help="How many boards. [default: 4]")
+        int | None,
+        typer.Option("--nodes", "-n", metavar="COUNT", help="How many boards. [default: 4]"),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="The first user. [default: you]")] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The first user. [default: you]")
+    ] = None,
     ssh_key: Annotated[
         str | None,
         typer.Option(
@@ -51,10 +55,12 @@ def init(
         ),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="The image to start from. [default: debian-13]")
+        str | None,
+        typer.Option(metavar="NAME", help="The image to start from. [default: debian-13]"),
     ] = None,
     board: Annotated[
-        str | None, typer.Option(help="Which boards: pi3, pi4... [default: left open]")
+        str | None,
+        typer.Option(metavar="BOARD", help="Which boards: pi3, pi4... [default: left open]"),
     ] = None,
     timezone: Annotated[
         str | None, typer.Option(metavar="ZONE", help="Of all nodes. [default: this machine's]")

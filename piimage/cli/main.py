@@ -38,6 +38,7 @@ from piimage.cli import (
     validate,
     verify,
 )
+from piimage.cli.examples import further
 from piimage.errors import ConfigError, ExitCode, PiimageError, WriteFailedError
 
 #: What full disks, quotas and file-size limits answer.
@@ -57,22 +58,34 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(short_help="Write a commented cluster.yaml from a few answers.")(init.init)
+app.command(
+    short_help="Write a commented cluster.yaml from a few answers.", epilog=further("init")
+)(init.init)
 app.command(short_help="Check a cluster.yaml, and show every mistake at once.")(validate.validate)
 app.command(short_help="Show every field of a node as it was resolved.")(show.show)
-app.command(short_help="Show what a build would change, as a diff; nothing is made.")(plan.plan)
-app.command()(build.build)
-app.command(short_help="Prove that an image or a card holds what was promised.")(verify.verify)
+app.command(
+    short_help="Show what a build would change, as a diff; nothing is made.", epilog=further("plan")
+)(plan.plan)
+app.command(epilog=further("build"))(build.build)
+app.command(
+    short_help="Prove that an image or a card holds what was promised.", epilog=further("verify")
+)(verify.verify)
 app.command(short_help="Tell which node a card holds, and from which build.")(card.card)
 app.command(short_help="Settle which packages the images get, by version and hash.")(lock.lock)
-app.command(short_help="Write a node to a card, and read all of it back.")(flash.flash)
-app.command(short_help="Start images in QEMU and check them from inside.")(boot.boot)
+app.command(short_help="Write a node to a card, and read all of it back.", epilog=further("flash"))(
+    flash.flash
+)
+app.command(short_help="Start images in QEMU and check them from inside.", epilog=further("boot"))(
+    boot.boot
+)
 app.command(
     short_help="Log in to a node while `piimage boot` runs it.",
     context_settings={"allow_interspersed_args": False},
 )(ssh.ssh)
 app.command(short_help="Say what this machine can do, and what is missing.")(doctor.doctor)
-app.command(short_help="Write files for other tools, or a picture of the cluster.")(export.export)
+app.command(
+    short_help="Write files for other tools, or a picture of the cluster.", epilog=further("export")
+)(export.export)
 app.command(short_help="Print the variants of a cluster as jobs for CI.")(matrix.matrix)
 app.add_typer(base.app, name="base")
 app.add_typer(cache.app, name="cache")

@@ -20,7 +20,7 @@ def node_option(words: str) -> Any:  # noqa: ANN401 -- as typer.Option itself
 
 Source = Annotated[
     Path,
-    typer.Argument(metavar="[CLUSTER.YAML]", help="The cluster's file.", show_default=True),
+    typer.Argument(metavar="CLUSTER.YAML", help="The cluster's file.", show_default=True),
 ]
 #: For commands whose argument is something else.
 SourceOption = Annotated[

@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_Name = Annotated[str, typer.Argument(help="Name of an overlay.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of an overlay.")]
 
 
 @app.command("list", short_help="List those that ship and those beside cluster.yaml.")

@@ -45,7 +45,10 @@ def list_(*, cluster: SourceOption = CLUSTER, json_output: Json = False) -> None
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="`role/NAME`, `board/NAME`, or `NAME` for a role's.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="`role/NAME`, `board/NAME`, or `NAME` for a role's."),
+    ],
     *,
     cluster: SourceOption = CLUSTER,
     json_output: Json = False,

@@ -24,7 +24,7 @@ _LEAST = 20
 
 
 def show(
-    node: Annotated[str, typer.Argument(help="A node, by number or name.")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="A node, by number or name.")],
     source: Source = CLUSTER,
     *,
     explain: Annotated[

@@ -20,7 +20,7 @@ def ssh(
     ],
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COMMAND]...", help="What to run there instead of a shell."),
+        typer.Argument(metavar="COMMAND...", help="What to run there instead of a shell."),
     ] = None,
     *,
     source: SourceOption = CLUSTER,

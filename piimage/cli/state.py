@@ -35,7 +35,7 @@ def init(*, cluster: _Source = Path("cluster.yaml")) -> None:
 
 @app.command(short_help="Write the state to a file: a backup, as secret as the cards.")
 def export(
-    file: Annotated[Path, typer.Argument(help="The tar file to write (0600).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The tar file to write (0600).")],
     *,
     cluster: _Source = Path("cluster.yaml"),
 ) -> None:
@@ -53,7 +53,7 @@ def export(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A file that `state export` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `state export` wrote.")],
     *,
     cluster: _Source = Path("cluster.yaml"),
 ) -> None:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def validate(
-    path: Annotated[
-        Path, typer.Argument(metavar="[CLUSTER.YAML]", help="The file to check.")
-    ] = Path("cluster.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="CLUSTER.YAML", help="The file to check.")] = Path(
+        "cluster.yaml"
+    ),
     *,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the findings as JSON on stdout.")

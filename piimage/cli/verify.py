@@ -30,7 +30,7 @@ def verify(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CLUSTER.YAML]",
+            metavar="CLUSTER.YAML",
             help="The cluster's file, for what a build would make now. [default: cluster.yaml if it is there]",
             show_default=False,
         ),

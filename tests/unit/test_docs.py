@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from piimage import resolve
-from piimage.cli import completion
+from piimage.cli import completion, examples
 from piimage.cli.main import app
 from piimage.errors import ExitCode
 from piimage.flash import guard
@@ -93,9 +93,34 @@ def test_a_command_has_help_with_an_example(command):
 def test_an_example_in_the_help_is_a_command_line_that_parses(command):
     example = re.search(r"Example: (piimage [^\n]+)", COMMANDS[command].help or "")
     assert example is not None
-    words = shlex.split(example[1])[1:]
-    parsed = COMMANDS[command].make_context(command, words[len(command.split()) :])
-    assert parsed.command is COMMANDS[command]
+    lines = [example[1], *re.findall(r"^ {4}(piimage .+)$", _help(command), re.MULTILINE)]
+    assert len(lines) == 1 + len(examples.FURTHER.get(command, ()))
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        parsed = COMMANDS[command].make_context(command, words[len(command.split()) :])
+        assert parsed.command is COMMANDS[command]
+        assert len(line) < 80 - len("    "), (
+            "is broken by a terminal of 80 columns"
+        )  # typer's margin
+
+
+def test_further_examples_are_of_commands():
+    assert set(examples.FURTHER) - set(COMMANDS) == set()
+
+
+@pytest.mark.parametrize("name", ["cli.md", "piimage.1"])
+def test_variables_of_the_environment_are_explained(name):
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "piimage").rglob("*.py")
+        if "guest" not in path.parts
+    )
+    read = {*re.findall(r"(?:environ\.get\(|envvar=)\"([A-Z_]+)\"", code)}
+    read |= {*re.findall(r"\"(PIIMAGE_[A-Z]+_URL)\"", code)}
+    read -= {"PATH", "TERM", "SUDO_UID"}  # what every program has
+    page = (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
+    assert len(read) > 5
+    assert {variable for variable in read if variable not in page} == set()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
