@@ -1,1 +1,1 @@
-"""Work inside a foreign-architecture tree: native tools in the guest's place, so that little is emulated."""
+"""Packages for a base: resolved, locked, fetched, and installed in a tree of another architecture by an engine."""

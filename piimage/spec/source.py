@@ -1,4 +1,4 @@
-"""Read YAML text into plain values that know where they stand. The only module that parses YAML.
+"""Read YAML text into plain values that know where they stand. The only module that reads what users write in YAML.
 
 What is read is a safe subset of YAML 1.2 (core schema): one document, a mapping at the top, text
 keys. Refused, each with one error: files over 1 MiB, more than 20,000 values (aliases counted as
@@ -183,7 +183,7 @@ def _text(path: Path) -> str:
             data = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise _unreadable(
-            path, "there is no such file", "give the path of a cluster.yaml"
+            path, "there is no such file", "give the path of yours, or write one: `piimage init`"
         ) from None
     except IsADirectoryError:
         hint = f"give the file in it: `{path / 'cluster.yaml'}`"

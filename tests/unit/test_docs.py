@@ -301,3 +301,28 @@ def test_every_test_that_the_page_of_bases_names_is_there():
 
     assert len(named) > 15
     assert not {name for name in named if f"def {name}(" not in tests}
+
+
+def test_every_part_of_the_package_has_its_room():
+    """The table of CONTRIBUTING: `piimage/disk/`, `piimage/build.py`; further names of a row stand alone."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    firsts = re.findall(r"^\| (`(?:piimage/)?[^|]+) \|", text, re.MULTILINE)
+    named = {
+        name.removeprefix("piimage/") for row in firsts for name in re.findall(r"`([^`]+)`", row)
+    }
+    parts = {
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / "piimage").iterdir()
+        if (path.suffix == ".py" or path.is_dir()) and not path.name.startswith("_")
+    }
+    assert parts - named == set()
+    assert {
+        n for n in named - parts if not (ROOT / n).exists() and not n.startswith("make ")
+    } == set()
+
+
+def test_a_link_to_a_decision_has_its_number():
+    links = re.compile(r"\[(?:ADR )?(\d+)\]\(\S*?(\d{4})-[a-z0-9-]+\.md\)")
+    found = [(_name(page), *pair) for page in PAGES for pair in links.findall(page.read_text())]
+    assert len(found) > 20
+    assert [link for link in found if int(link[1]) != int(link[2])] == []
