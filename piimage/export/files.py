@@ -51,6 +51,11 @@ class Export:
         wanted = set(formats) | {need for name in formats for need in _NEEDS.get(name, ())}
         contents = {name: self._content(name) for name in FORMATS if name in wanted}
         with write_errors(self.directory):
+            if (
+                self.output in self.directory.parents
+            ):  # `mkdir` gives the mode to the last one alone
+                self.output.parent.mkdir(parents=True, exist_ok=True)
+                self.output.mkdir(mode=0o700, exist_ok=True)
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in contents.items():
             write_bytes(self.path(name), content.encode())

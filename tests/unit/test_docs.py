@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import runpy
 import shlex
@@ -326,3 +327,26 @@ def test_a_link_to_a_decision_has_its_number():
     found = [(_name(page), *pair) for page in PAGES for pair in links.findall(page.read_text())]
     assert len(found) > 20
     assert [link for link in found if int(link[1]) != int(link[2])] == []
+
+
+def test_every_file_of_a_plan_stands_in_the_table_of_files():
+    """The plans over all vendors' images, `tests/cases/bases`, against the table `On a node`."""
+    page = (ROOT / "docs/reference/files.md").read_text(encoding="utf-8")
+    table = page.partition("## On a node")[2].partition("\n### ")[0]
+    firsts = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    named = {name.replace("NAME", "*") for row in firsts for name in re.findall(r"`([^`]+)`", row)}
+    patterns = [re.sub("^HOME", "/home/*", name) + "*" * name.endswith("/") for name in named]
+    patterns += ["/srv/cluster", *ELSEWHERE]
+    planned = {
+        path
+        for case in (ROOT / "tests/cases/bases").glob("*.txt")
+        for path in re.findall(r"^(?:file|slot|link) (\S+)", case.read_text(), re.MULTILINE)
+    }
+    assert len(planned) > 60
+    assert {
+        p for p in planned if not any(fnmatch.fnmatchcase(p, each) for each in patterns)
+    } == set()
+
+
+#: What is told in the words below the table: where a base names its own first user, and what its first boot would do.
+ELSEWHERE = ("/etc/lightdm/*", "/usr/lib/raspberrypi-sys-mods/*")

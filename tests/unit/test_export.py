@@ -431,6 +431,16 @@ def test_the_command_says_what_it_wrote_and_how_to_use_it(piimage, tmp_path):
     assert out_dir.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_directory_of_the_build_is_its_owners_alone_whichever_command_makes_it(
+    places, tmp_path
+):
+    cluster = loaded(places["sample"] / "cluster.yaml")
+    output = tmp_path / "dist" / cluster.name
+    Export(cluster, output / "export", output, Quiet()).write(["svg"])
+
+    assert output.stat().st_mode & 0o777 == 0o700
+
+
 def test_json_names_the_files(piimage, tmp_path):
     code, out, _ = piimage("svg", "hosts", "--json")
 
