@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piimage.bake import baked, choice, engines, layers, lock, package_files, packaging
+from piimage.components.growth import hindrance
 from piimage.distros.packages import real_names
 from piimage.errors import ConfigError
 from piimage.plan.recipe import preseed, refuse, wanted_packages
@@ -122,6 +123,7 @@ class Packages:
             )
             roles = [r for r in self.cluster.roles if (r.base, r.base_sha256) == key]
             refuse(self.cluster, roles, base.facts)
+            self._forewarn(base)
             needed = {
                 role: real_names(
                     wanted_packages(self.cluster, role, base.facts),
@@ -137,6 +139,11 @@ class Packages:
             }
             self._groups[key] = _Group(base, wanted, needed, layers.split(wanted))
         return self._groups[key]
+
+    def _forewarn(self, base: Base) -> None:
+        """Say before any work what is known to disappoint after it."""
+        if found := hindrance(base.facts):
+            self.progress.warn(f"base `{base.name}`: {found}")
 
     def _settle(self, group: _Group, present: Lock) -> list[Layer]:
         """The layers of a group, from the lock or resolved now, each once; `_chains` learns of them."""

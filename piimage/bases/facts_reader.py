@@ -37,7 +37,7 @@ from piimage.bases.units import VENDOR, read_units, unit_files
 from piimage.disk.fat import list_tree, read_files
 from piimage.disk.rootfs import open_tree
 from piimage.disk.table import read_table
-from piimage.distros.firmware_config import CONFIG, prefix
+from piimage.distros.firmware_config import cmdline_name, prefix, whole
 from piimage.distros.system import recognise
 from piimage.errors import ImageError, UnsupportedError
 from piimage.facts import Facts, FileFact
@@ -224,16 +224,33 @@ def _firmware_files(
 ) -> dict[str, FileFact]:
     """Names in the root of the firmware's partition and in its `os_prefix`, text files with their content.
 
-    In small letters: a FAT tells no `CMDLINE.TXT` from `cmdline.txt`, neither do the firmware and Linux.
+    So is whatever config.txt includes, and the command line that it names. In small letters: a FAT tells no
+    `CMDLINE.TXT` from `cmdline.txt`, neither do the firmware and Linux.
     """
-    config = read([f"/{CONFIG}"])
-    inside = "/" + prefix(_decode(config.get(f"/{CONFIG}", b""))).strip("/")
+    told: set[str] = set()
+
+    def text(name: str) -> str:
+        told.add(f"/{name}".casefold())
+        return _decode(read([f"/{name}"]).get(f"/{name}", b""))
+
+    config = whole(text)
+    told.add(f"/{cmdline_name(config)}".casefold())
+    folders = ("", ("/" + prefix(config).strip("/")).rstrip("/").casefold())
     listing = {
         path: fact
         for path, fact in everything.items()
-        if path != "/" and path.rpartition("/")[0].casefold() in ("", inside.rstrip("/").casefold())
+        if path != "/"
+        and (
+            path.rpartition("/")[0].casefold() in folders
+            or any(f"{name}/".startswith(f"{path.casefold()}/") for name in told)
+        )
     }
-    contents = read([p for p, f in listing.items() if f.kind == "file" and _is_text(p)])
+    texts = [
+        path
+        for path, fact in listing.items()
+        if fact.kind == "file" and (_is_text(path) or path.casefold() in told)
+    ]
+    contents = read(texts)
     return {
         path.lower(): replace(fact, content=contents.get(path)) for path, fact in listing.items()
     }

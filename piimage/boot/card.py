@@ -14,7 +14,7 @@ from piimage.bases.layout import find_root
 from piimage.boot import entries
 from piimage.disk import fat, rootfs
 from piimage.disk.table import read_table
-from piimage.distros.firmware_config import cmdline_name
+from piimage.distros.firmware_config import cmdline_name, whole
 from piimage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from piimage.boot.disk import Disk
 
-_CONFIG = "config.txt"
 #: An initrd with all modules and firmware was seen at 90 MiB.
 _LIMIT = 512 << 20
 #: Filters of config.txt that hold for every 64-bit board; lines below any other concern one board.
@@ -122,8 +121,12 @@ def read_card(disk: Disk) -> Card:
         raise ImageError(f"`{image.name}` has no firmware partition")
     root = next((p for p in parts if p.number > firmware.number), None)
     names = list(fat.list_tree(image, firmware.start, patches=patches))
-    texts = fat.read_files(image, firmware.start, [_CONFIG], patches=patches)
-    config = texts.get(_CONFIG, b"").decode(errors="replace")
+
+    def text(name: str) -> str:
+        found = fat.read_files(image, firmware.start, [name], patches=patches)
+        return found.get(name, b"").decode(errors="replace")
+
+    config = whole(text)
     own = cmdline_name(config)
     entry = None
     if not fat.read_files(image, firmware.start, [own], patches=patches).get(own, b"").strip():

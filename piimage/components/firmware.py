@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING
 from piimage.components.textfile import encode, rewritten, with_newline
 from piimage.delta import File, Slot
 from piimage.distros import boot_loader
-from piimage.distros.firmware_config import CONFIG, cmdline_path, firmware_command_line
+from piimage.distros.firmware_config import (
+    CONFIG,
+    cmdline_path,
+    config,
+    firmware_command_line,
+    of_some_boards,
+)
 from piimage.distros.firmware_hook import HOOK_CMDLINE, HOOK_CONFIG, regenerates
-from piimage.errors import ImageError
+from piimage.errors import ImageError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,8 +65,21 @@ def _key(token: str) -> str:
     return token.partition("=")[0]
 
 
+def refuse(facts: Facts) -> None:
+    """Raise `UnsupportedError` where some boards read another command line than others: nodes must boot from any."""
+    found = [] if boot_loader.in_force(facts) else of_some_boards(config(facts))
+    if found:
+        section, setting = found[0]
+        raise UnsupportedError(
+            f"{CONFIG} of the base has `{setting}` under `[{section}]`: some boards would read another command line"
+            " than others",
+            hint=f"put the setting under `[all]` in the image's {CONFIG}, or take it out",
+        )
+
+
 def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
-    """cmdline.txt and config.txt, where they change, and what the hook makes them from."""
+    """cmdline.txt and config.txt, where they change, and what the hook makes them from; raises like `refuse`."""
+    refuse(facts)
     add, drop = tokens(parts), dropped(parts)
     found = _command_lines(add, drop, facts) if add or drop or _untidy(facts) else {}
     if regenerates(facts):

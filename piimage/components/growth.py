@@ -34,12 +34,28 @@ WantedBy=multi-user.target
 """
 
 
+def hindrance(facts: Facts) -> str:
+    """What keeps the root file system from growing, as a sentence, or `""`.
+
+    A partition grows up to the next one: growpart(1), raspi-config and the initramfs of Raspberry Pi OS leave a root
+    alone that is not the last.
+    """
+    root = facts.table.outside(facts.table.partition(facts.mounts["/"]))
+    behind = [p.number for p in facts.table.partitions if p.start > root.start]
+    if not behind:
+        return ""
+    return (
+        f"the root file system stays as small as in the image: partition {behind[0]} lies behind it"
+    )
+
+
 def image(_cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     """A unit that runs what `resize` is for people; nothing where the root is a partition."""
+    kept = tuple(filter(None, [hindrance(facts)]))
     if not facts.table.partition(facts.mounts["/"]).volume:
-        return Contribution()
+        return Contribution(deferred=kept)
     entries = {
         _SCRIPT: File(shipped("bin")["resize"], mode=0o755),
         f"/etc/systemd/system/{UNIT}": File(_SERVICE.encode()),
     }
-    return Contribution(delta=Delta.of("growth", entries), enable=(UNIT,))
+    return Contribution(delta=Delta.of("growth", entries), enable=(UNIT,), deferred=kept)

@@ -8,6 +8,7 @@ from piimage.components import (
     blinkt,
     boot,
     cloudinit,
+    firmware,
     growth,
     identity,
     localisation,
@@ -49,7 +50,6 @@ COMPONENTS: tuple[ModuleType, ...] = (
     timesync,
     nfs,
     upgrades,
-    growth,
     boot,
     roster,
     mpi,
@@ -89,6 +89,7 @@ def wanted_packages(cluster: Cluster, role: Role, facts: Facts) -> dict[str, str
 def refuse(cluster: Cluster, roles: Sequence[Role], facts: Facts) -> None:
     """Raise `UnsupportedError` for a base of `roles` that no package makes fit, before any is asked for."""
     cloudinit.refuse(facts)
+    firmware.refuse(facts)
     mpi.refuse(cluster, facts)
     wolfram.refuse(cluster, roles, facts)
 

@@ -100,7 +100,7 @@ def firmware_files(view: View) -> Iterator[Finding]:
     """PI204: kernel and initramfs that config.txt names for every board are there."""
     place = view.place.mountpoint
     path = f"{place}/{CONFIG}"
-    text = view.text(path)
+    text = view.config
     if not text:
         return
     folder = posixpath.dirname(view.cmdline)

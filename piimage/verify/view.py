@@ -12,7 +12,7 @@ from piimage.disk import census, rootfs
 from piimage.disk.fat_reader import Fat
 from piimage.disk.window import window
 from piimage.distros import boot_loader
-from piimage.distros.firmware_config import CONFIG, cmdline_name
+from piimage.distros.firmware_config import cmdline_name, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,6 +99,11 @@ class View:
         return path[len(place) :] if path.startswith(f"{place}/") else None
 
     @property
+    def config(self) -> str:
+        """config.txt with what it includes."""
+        return whole(lambda name: self.text(f"{self.place.mountpoint}/{name}"))
+
+    @property
     def cmdline(self) -> str:
         """The path of the kernel's command line that is in force: of the boot loader's entries the one for now."""
         entries = self.entries
@@ -131,8 +136,7 @@ class View:
 
     @property
     def _of_firmware(self) -> str:
-        place = self.place.mountpoint
-        return f"{place}/{cmdline_name(self.text(f'{place}/{CONFIG}'))}"
+        return f"{self.place.mountpoint}/{cmdline_name(self.config)}"
 
     def _all(self) -> Iterator[str]:
         yield from self.root

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import phony_facts as phony
 import pytest
 from delta_files import file_at
 
+from piimage.bake.session import Packages
+from piimage.bases.record import Base, Origin
 from piimage.components import growth
 from piimage.delta import Symlink
 from piimage.disk.census import Seen
 from piimage.facts import Filesystem, Partition, PartitionTable
 from piimage.plan import plan
+from piimage.progress import Quiet
 from piimage.verify import rules_boot
 from piimage.verify.view import Place, View
+
+if TYPE_CHECKING:
+    from piimage.bases.store import Store
 
 UNITS = "/etc/systemd/system"
 XFS = Filesystem(type="xfs")
@@ -33,6 +41,16 @@ TABLE = PartitionTable(
 CMDLINE = "/boot/firmware/cmdline.txt"
 FILE = Seen(kind="file", mode=0o644, size=1)
 GROWS = f"{UNITS}/multi-user.target.wants/{growth.UNIT}"
+
+
+class Said(Quiet):
+    """Keeps what it is warned of."""
+
+    def __init__(self):
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def facts():
@@ -80,3 +98,34 @@ def test_what_keeps_a_volume_from_coming_up_or_growing_is_told(words, root, told
     found = [*rules_boot.command_line(image), *rules_boot.growth(image)]
 
     assert [finding.rule for finding in found] == told
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_a_root_with_something_behind_it_is_told_of_before_any_work(volume):
+    table = TABLE if volume else phony.debian().table
+    end = max(p.start + p.size for p in table.partitions)
+    swap = Partition(number=5, start=end, size=1 << 20, type="82")
+    table = replace(table, partitions=(*table.partitions, swap))
+    base = facts() if volume else phony.debian()
+
+    assert growth.hindrance(base) == ""
+    found = replace(base, table=table)
+
+    said = Said()
+    store = SimpleNamespace(
+        base=lambda name, **_: Base(
+            name=name,
+            id="b" * 64,
+            path=Path("/none"),
+            facts=found,
+            origin=Origin.now("imported", "x.img"),
+        )
+    )
+    packages = Packages(phony.cluster(), cast("Store", store), said)
+    for role in phony.cluster().roles:
+        packages.wanted(role)
+    assert said.warnings == [f"base `debian-13`: {growth.hindrance(found)}"]
+
+    (sentence,) = plan.plan_variant(phony.cluster(), phony.HEAD, found).deferred
+    assert sentence == growth.hindrance(found)
+    assert sentence.endswith("partition 5 lies behind it")

@@ -11,9 +11,19 @@ from fixtures import ubuntu
 from fixtures.facts_of import facts_of
 
 from piimage import stamping
+from piimage.boot import card as boot_card
+from piimage.boot.disk import Disk
 from piimage.distros.boot_loader import command_line
-from piimage.distros.firmware_config import cmdline_name, cmdline_path, prefix
-from piimage.plan import plan
+from piimage.distros.firmware_config import (
+    cmdline_name,
+    cmdline_path,
+    config,
+    of_some_boards,
+    prefix,
+    whole,
+)
+from piimage.errors import UnsupportedError
+from piimage.plan import plan, recipe
 
 STAGED = (
     "[all]\nos_prefix=current/\nkernel=vmlinuz\n[tryboot]\nos_prefix=new/\n[pi4]\narm_boost=1\n"
@@ -131,3 +141,90 @@ def test_capital_letters_on_a_fat_are_no_other_names():
         "/boot/firmware/config.txt": odd.files["/boot/firmware/config.txt"],
     }
     assert odd.has("/boot/firmware/ssh")
+
+
+def elsewhere():
+    """A card whose config.txt includes another file, and that one names a command line of another name and place."""
+    card = ubuntu.noble()
+    boot = dict(card.boot)
+    boot["sets/B.line"] = boot["cmdline.txt"].replace(b" splash", b"") + b"# not this\n"
+    boot |= {"cmdline.txt": b"nobody reads this\n", "initrd.img": b"compressed"}
+    boot["config.txt"] += b"[all]\r\ninclude Extra.cfg  # more\r\ninclude nothing.txt\n"
+    boot["Extra.cfg"] = b"dtparam=spi=on\n[none]\ncmdline=x\n[all]\ncmdline=sets/B.line\n"
+    return replace(card, boot=boot)
+
+
+def test_what_config_txt_includes_counts_and_the_command_line_may_have_any_name():
+    card = elsewhere()
+    facts, cluster = facts_of(card), phony.cluster()
+    nodes = (replace(cluster.nodes[0], cmdline=("isolcpus=3",)), *cluster.nodes[1:])
+    cluster = replace(cluster, nodes=nodes)
+
+    variant = plan.plan_variant(cluster, nodes[0].role, facts)
+    secrets = phony.secrets(cluster, passwords={})
+    stamp = plan.plan_stamp(cluster, nodes[0], facts, variant, "f" * 64, secrets)
+
+    assert cmdline_path(facts) == "/boot/firmware/sets/b.line"
+    before = card.boot["sets/B.line"].partition(b"\n")[0]
+    line = file_at(variant.delta.entries, "/boot/firmware/sets/b.line").content
+    assert line == before + b" cfg80211.ieee80211_regdom=IT\n"
+    assert stamp.firmware["sets/b.line"] == line.rstrip() + b" isolcpus=3\n"
+    assert "/boot/firmware/cmdline.txt" not in variant.delta.entries
+    assert "dtparam=spi=on" in config(facts)
+    assert facts.has("/boot/firmware/sets")
+
+
+def test_the_same_command_line_is_rehearsed(tmp_path):
+    card = elsewhere()
+    image = card.write(tmp_path / "card.img")
+
+    found = boot_card.read_card(Disk(image=image, build=None))
+
+    assert found.cmdline.encode() == card.boot["sets/B.line"].partition(b"\n")[0]
+
+
+def test_files_that_include_each_other_come_to_an_end():
+    texts = {
+        "config.txt": "include a.txt\ninclude Config.txt\n" * 300 + "cmdline=x.txt\n",
+        "a.txt": "include config.txt\ninclude b.txt\n" * 300,
+        "b.txt": "include a.txt\ncmdline=b.txt\n" * 300,
+    }
+    endless = whole(lambda name: f"include {name[:-4]}x.txt\n")
+
+    assert cmdline_name(whole(lambda name: texts.get(name, ""))) == "x.txt"
+    assert cmdline_name(endless) == "cmdline.txt"
+
+
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [
+        ("[pi4]\ncmdline=four.txt\n[all]\n", "pi4"),
+        ("cmdline=cmdline.txt\n[Pi5]\nos_prefix=five/\n", "pi5"),
+        ("[gpio4=1]\ncmdline=rescue.txt\n", "gpio4=1"),
+        (STAGED, ""),
+        ("[pi4]\ncmdline=cmdline.txt\n", ""),
+        ("cmdline=a.txt\n[pi4]\ncmdline=a.txt\n[none]\ncmdline=b.txt\n", ""),
+    ],
+)
+def test_a_command_line_of_some_boards_alone_is_refused(text, section):
+    facts = phony.with_files(
+        phony.debian(),
+        {
+            "/boot/firmware/config.txt": phony.text(text),
+            "/boot/firmware/a.txt": phony.text("root=LABEL=writable\n"),
+            "/boot/firmware/current/cmdline.txt": phony.text("root=LABEL=writable\n"),
+        },
+    )
+    cluster = phony.cluster()
+
+    assert [name for name, _ in of_some_boards(text)] == [section][: bool(section)]
+    if not section:
+        plan.plan_variant(cluster, phony.HEAD, facts)
+        recipe.refuse(cluster, cluster.roles, facts)
+        return
+    for refused in (
+        lambda: plan.plan_variant(cluster, phony.HEAD, facts),
+        lambda: recipe.refuse(cluster, cluster.roles, facts),
+    ):
+        with pytest.raises(UnsupportedError, match=rf"under `\[{section}\]`"):
+            refused()
