@@ -6,6 +6,7 @@ import io
 import shlex
 import tarfile
 import tempfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from piimage.delta import Absent, Delta, Directory, Entry, File, Slot, Symlink, Tree
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from piimage.progress import Progress
 
 #: Part of every variant's id: raise it whenever the same Delta would give other bytes.
-APPLY_VERSION = 3
+APPLY_VERSION = 4
 #: Where files come to lie must not depend on when the kernel finds time: blocks are given out when dirty pages are
 #: written, and can be had again once their removal is committed. Both happen when we say so. (A file system without a
 #: journal commits nothing, and refuses the option.)
@@ -45,7 +46,7 @@ def apply(image: Path, delta: Delta, facts: Facts, progress: Progress) -> None:
     Raises `ImageError` if the appliance refuses anything; the scratch copy is then worthless.
     """
     _check_parents(delta, facts)
-    with Appliance(image, progress=progress) as appliance:
+    with _told_of_attributes(), Appliance(image, progress=progress) as appliance:
         with progress.step("mounting the image's file systems"):
             for mountpoint, number in sorted(facts.mounts.items()):
                 appliance.mount(facts.table.partition(number), mountpoint)
@@ -56,6 +57,20 @@ def apply(image: Path, delta: Delta, facts: Facts, progress: Progress) -> None:
             appliance.call("sync")
         for mountpoint in sorted(facts.mounts):
             _send(appliance, mountpoint, delta, facts, progress)
+
+
+@contextmanager
+def _told_of_attributes() -> Iterator[None]:
+    """To root of the appliance, nothing but an attribute of a file forbids a change."""
+    try:
+        yield
+    except ImageError as error:
+        if "Operation not permitted" in error.message:
+            error.hint = (
+                "a file or directory there is immutable or append-only: take that off in the image before it is"
+                " imported (`guestfish -a IMAGE -i set-e2attrs PATH ia clear:true`, or chattr(1) on the board)"
+            )
+        raise
 
 
 def settle(image: Path, original: Path, delta: Delta, facts: Facts) -> None:
@@ -161,6 +176,8 @@ def _commands(delta: Delta) -> Iterator[str]:
     ):
         for old, new in _steps(pairs):
             yield f"find /sysroot -xdev -{flag} {old} -exec {command} -h {new} {{}} +"
+    yield from _lists([pair for _, tree in trees for pair in tree.uid_map], "user")
+    yield from _lists([pair for _, tree in trees for pair in tree.gid_map], "group")
     for path, entry in delta:
         place = shlex.quote(f"/sysroot{path}")
         is_directory = f"[ -d {place} ] && [ ! -L {place} ]"
@@ -173,6 +190,19 @@ def _commands(delta: Delta) -> Iterator[str]:
                 yield f"{{ {is_directory}; }} || rm -f {place}"
             case Tree():
                 pass
+
+
+def _lists(pairs: list[tuple[int, int]], kind: str) -> Iterator[str]:
+    """The same in access control lists, which name users and groups by number (acl(5)): chown(1) leaves them alone.
+
+    Of files with more than the three usual entries alone, `getfacl -s`; `-P` follows no link.
+    """
+    edits = "".join(
+        f" -e 's/^(default:)?{kind}:{old}:/\\1{kind}:{new}:/'" for old, new in _steps(pairs)
+    )
+    if edits:
+        listed = "cd /sysroot && getfacl -R -P -s -n -p ."
+        yield f"( {listed} | sed -E{edits} | setfacl --restore=- )"
 
 
 def _moving(path: str, tree: Tree) -> Iterator[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Raised whenever a field changes meaning, so that cached facts of an older piimage are read anew.
-FACTS_VERSION = 3
+FACTS_VERSION = 4
 #: As many symbolic links as we follow; the kernel stops at 40.
 _MAX_LINKS = 8
 

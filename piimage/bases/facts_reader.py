@@ -56,6 +56,8 @@ MAX_CONTENT = 1 << 20
 _MAX_NAMES, _MAX_TOTAL = 50_000, 128 << 20
 #: Debian's own has 60 MB with all of its translations; more than this is not read.
 _MAX_DATABASE = 256 << 20
+#: Lines of passwd(5) that are looked at for homes.
+_MAX_ACCOUNTS, _PASSWD_FIELDS = 5000, 7
 _STATUS = "/var/lib/dpkg/status"
 #: Kept with content.
 _WITH_CONTENT = (("/etc", None), ("/usr/lib/netplan", 1), ("/usr/lib/os-release", 0))
@@ -158,6 +160,7 @@ class _Tree:
         self.contents = tree.read_files(regular, limit=MAX_CONTENT)
         if sum(map(len, self.contents.values())) > _MAX_TOTAL:
             raise ImageError(f"the files in the image's /etc exceed {_MAX_TOTAL >> 20} MiB")
+        kept |= _keys(tree, _decode(self.contents.get("/etc/passwd", b"")))
         self.files = {
             path: replace(fact, content=self.contents.get(path) if fact.kind == "file" else None)
             for path, fact in (kept | _parents(tree) | content).items()
@@ -202,6 +205,19 @@ def _parents(tree: FileTree) -> dict[str, FileFact]:
             path = posixpath.dirname(path)
             above.add(path)
     return tree.list_tree(sorted(above), 0)
+
+
+def _keys(tree: FileTree, passwd: str) -> dict[str, FileFact]:
+    """What lies in `.ssh` of every account's home, and the directories above."""
+    rows = (line.split(":") for line in passwd.split("\n")[:_MAX_ACCOUNTS])
+    homes = {row[5].rstrip("/") for row in rows if len(row) == _PASSWD_FIELDS}
+    plain = [home for home in homes if posixpath.normpath(home or "/") == (home or "/")]
+    found = tree.list_tree([f"{home}/.ssh" for home in plain if home[:1] in ("", "/")], 1)
+    above: set[str] = set()
+    for path in found:
+        while (path := posixpath.dirname(path)) != "/":
+            above.add(path)
+    return found | tree.list_tree(sorted(above), 0)
 
 
 def _os_release(tree: _Tree) -> OsRelease:

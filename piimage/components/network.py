@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from piimage.components import (
     network_dhcpcd,
     network_ifupdown,
+    network_leftovers,
     network_names,
     network_netplan,
     network_profiles,
@@ -68,7 +69,8 @@ def lacking(cluster: Cluster, role: Role, facts: Facts) -> tuple[str, ...]:
 def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     """What all nodes of a role share: the radio on, its country, and nothing that waits."""
     part: Contribution = _stack(facts).image(cluster, role, facts)
-    part = replace(part, delta=part.delta.merge(Delta.of("network", network_names.link(facts))))
+    more = network_leftovers.gone(facts, part.delta.entries) | network_names.link(facts)
+    part = replace(part, delta=part.delta.merge(Delta.of("network", more)))
     if cluster.wifi is None or not role.wifi:
         return part
     radios = {f"/var/lib/systemd/rfkill/platform-{name}:wlan": File(b"0\n") for name in _RADIOS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from piimage.components import slots
@@ -28,8 +29,16 @@ _NAMES = ("10-piimage.conf", "00-piimage.conf", "0-piimage.conf")
 #: What we say: where the server's own file says it before it includes the drop-ins, that counts.
 _OURS = (
     "hostkey", "hostcertificate", "passwordauthentication", "kbdinteractiveauthentication", "permitrootlogin",
-    "x11forwarding",
+    "x11forwarding", "authorizedkeysfile", "authorizedkeyscommand", "trustedusercakeys",
 )  # fmt: skip
+#: What else may let in people whom cluster.yaml does not name, or keep out those whom it does, where the base says
+#: something else of it; what we say then. OpenSSH looks into `.ssh/authorized_keys2` too (sshd_config(5)).
+_GUARDED = {
+    "AuthorizedKeysFile": ".ssh/authorized_keys",
+    "AuthorizedKeysCommand": "none",
+    "TrustedUserCAKeys": "none",
+}
+_HOST_KEYS = re.compile(r"/etc/ssh/ssh_host_[^/]+_key(?:-cert)?(?:\.pub)?")
 _KEY_SIZE = 4096
 #: Debian 13 and Fedora make host keys of the missing types at first boot: seconds on a small board
 #: for keys that nobody offers, since ours is the only HostKey.
@@ -82,6 +91,9 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     if _FIRST_BOOT in command_line(facts) and facts.has(_REMOVES_KEYS):
         entries[_REMOVES_KEYS] = File(_KEEPS_KEYS.encode(), mode=0o755)
     entries |= {path: Absent() for path in _SOCKET_LEFTOVERS if facts.has(path)}
+    # Keys of another type that the image has: all nodes would share them.
+    others = filter(_HOST_KEYS.fullmatch, facts.files)
+    entries |= {path: Absent() for path in others if path not in entries}
     socket = facts.units.get(_SOCKET)
     off = [_SOCKET] if socket is not None and socket.enabled else []
     off += [_OWN_KEY_MAKER] if _OWN_KEY_MAKER in facts.units else []
@@ -99,11 +111,29 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
 def _settings(cluster: Cluster, facts: Facts) -> dict[str, Entry]:
     """A drop-in; where the server reads none first (OpenSSH before 8.2: buster), the same heads its own file."""
     text, name = facts.text(_CONFIG), _name(facts)
+    ours = config_text(cluster) + _guarding(facts)
     if name and reads_drop_ins(text, _FOLDER, before=_OURS):
-        return {f"{_FOLDER}/{name}": File(config_text(cluster).encode())}
+        return {f"{_FOLDER}/{name}": File(ours.encode())}
     # Each HostKey counts, not the first one alone.
     others = comment_out(text, ("HostKey", "HostCertificate"))
-    return {_CONFIG: rewritten(facts, _CONFIG, f"{config_text(cluster)}\n{others}")}
+    return {_CONFIG: rewritten(facts, _CONFIG, f"{ours}\n{others}")}
+
+
+def _guarding(facts: Facts) -> str:
+    """Lines for what the base sets otherwise, before it does."""
+    lines = ""
+    texts = [
+        fact.text for path, fact in facts.files.items()
+        if fact.kind == "file" and (path == _CONFIG or path.startswith(f"{_FOLDER}/"))
+    ]  # fmt: skip
+    for word, ours in _GUARDED.items():
+        said = re.compile(
+            rf"^[ \t]*{word}[ \t=]+(?![ \t=]|{re.escape(ours)}[ \t]*$)",
+            re.IGNORECASE | re.MULTILINE,
+        )
+        if any(map(said.search, texts)):
+            lines += f"{word} {ours}\n"
+    return lines
 
 
 def _name(facts: Facts) -> str:

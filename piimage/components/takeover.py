@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from piimage.components import mentions
 from piimage.components.accounts import Account, Accounts, first_human
 from piimage.components.contribution import Contribution
 from piimage.components.textfile import rewritten
@@ -62,11 +63,12 @@ _NAMED = ("/var/mail", "/var/spool/cron/crontabs", "/var/lib/systemd/linger")
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """`user` takes over the base's account `old`; `gids` maps its private group, if any."""
+    """`user` takes over the base's account `old`; `group` is the name of its private group, if any, `gids` maps it."""
 
     user: User
     old: Account
     gids: tuple[tuple[int, int], ...]
+    group: str = ""
 
 
 def find(users: Sequence[User], accounts: Accounts) -> dict[str, Account]:
@@ -116,7 +118,8 @@ def apply(user: User, old: Account, accounts: Accounts) -> Takeover:
             accounts.rename_group(group, user.group, user.gid)
     accounts.rename(old.name, user.name)
     accounts.renumber(user.name, user.uid, user.gid)
-    return Takeover(user, old, tuple(pair for pair in gids if pair[0] != pair[1]))
+    own = group if gids and group is not None else ""
+    return Takeover(user, old, tuple(pair for pair in gids if pair[0] != pair[1]), own)
 
 
 def _free(accounts: Accounts, user: User, group: str) -> None:
@@ -140,7 +143,7 @@ def traces(takeover: Takeover, facts: Facts) -> dict[str, Entry]:
         if facts.has(f"{place}/{old.name}"):
             entries[f"{place}/{user.name}"] = Tree(f"{place}/{old.name}")
     entries |= _sudoers(old.name, facts)
-    entries |= _autologin(old.name, user.name, facts)
+    entries |= mentions.renamed(facts, old, takeover.group, user)
     return entries
 
 
@@ -170,7 +173,7 @@ def _sudoers(name: str, facts: Facts) -> dict[str, Entry]:
     """The old user's privileges end: cluster.yaml says what the new one may do."""
     entries: dict[str, Entry] = {}
     rule = re.compile(rf"^[ \t]*{re.escape(name)}[ \t].*\n?", re.MULTILINE)
-    for path in _files(facts, "/etc/sudoers", "/etc/sudoers.d/"):
+    for path in mentions.files(facts, "/etc/sudoers", "/etc/sudoers.d/"):
         text = facts.text(path)
         rest = rule.sub("", text)
         if rest == text:
@@ -179,33 +182,6 @@ def _sudoers(name: str, facts: Facts) -> dict[str, Entry]:
         keep = bool(rules) or path == "/etc/sudoers"
         entries[path] = rewritten(facts, path, rest, mode=0o440) if keep else Absent()
     return entries
-
-
-def _autologin(old: str, new: str, facts: Facts) -> dict[str, Entry]:
-    """Display managers and consoles that log the old user in log the new one in."""
-    entries: dict[str, Entry] = {}
-    name = re.compile(
-        rf"(?P<key>^[ \t]*(?:autologin-user|AutomaticLogin|User)=|--autologin[ =])"
-        rf"{re.escape(old)}(?=\s|$)",
-        re.MULTILINE,
-    )
-    folders = ("/etc/lightdm/", "/etc/gdm3/", "/etc/sddm.conf.d/", "/etc/systemd/system/getty@")
-    for path in _files(facts, *folders, "/etc/sddm.conf"):
-        text = facts.text(path)
-        rest = name.sub(lambda match: match["key"] + new, text)
-        if rest != text:
-            entries[path] = rewritten(facts, path, rest)
-    return entries
-
-
-def _files(facts: Facts, *places: str) -> list[str]:
-    """Regular files named by `places`, which are paths or beginnings of them."""
-    return sorted(
-        path
-        for path, fact in facts.files.items()
-        if fact.kind == "file"
-        and any(path == place or (place[-1] in "/@" and path.startswith(place)) for place in places)
-    )
 
 
 def wizard(facts: Facts, accounts: Accounts) -> Contribution:

@@ -39,6 +39,8 @@ _RULE = re.compile(
 )
 #: Shells that deny a login are in no /etc/shells, and rightly wanted for service accounts.
 _NO_LOGIN = ("nologin", "false")
+#: Where sshd looks for keys in a home (sshd_config(5), AuthorizedKeysFile).
+_KEYS = ("authorized_keys", "authorized_keys2")
 #: What sudoers(5) cannot take for an alias, a keyword or a number.
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_-]*")
 
@@ -69,6 +71,7 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         _check_shell(user, facts)
         _account(user, accounts, distro, facts)
         entries |= _home(user, facts, moved=isinstance(entries.get(user.home), Tree))
+    entries |= _strangers(cluster, accounts, facts, entries)
     accounts.disable("root")
     accounts.lock_open_accounts(user.name for user in cluster.users)
     entries |= accounts.files()
@@ -85,6 +88,25 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
         cmdline_drop=wizard.cmdline_drop,
         checks=checks,
     )
+
+
+def _strangers(
+    cluster: Cluster, accounts: Accounts, facts: Facts, entries: Mapping[str, Entry]
+) -> dict[str, Entry]:
+    """Keys by which somebody gets in of whom cluster.yaml knows nothing: of root, of others, of a home that moves.
+
+    Like passwords of the base's (`Accounts.lock_open_accounts`): who gets in is said by cluster.yaml alone.
+    """
+    homes = {account.home.rstrip("/"): account.home.rstrip("/") for account in accounts.accounts()}
+    homes |= {"/root": "/root"}
+    homes |= {user.home: user.home for user in cluster.users}
+    homes |= {e.source: home for home, e in entries.items() if isinstance(e, Tree)}
+    return {
+        f"{home}/.ssh/{name}": Absent()
+        for source, home in homes.items()
+        for name in _KEYS
+        if facts.has(f"{source}/.ssh/{name}") and f"{home}/.ssh/{name}" not in entries
+    }
 
 
 def _check_databases(facts: Facts) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import phony_facts
 import pytest
 from phony import ROOT, ROOT_START, Node, make_phony
-from readback import check, content, debugfs, fat_content, fat_names, stats
+from readback import check, content, debugfs, fat_content, fat_names, stats, tool
 
 from piimage.apply import apply
 from piimage.bases.facts_reader import read_facts
@@ -138,6 +139,39 @@ HAND_MADE: dict[str, Entry] = {
 }
 
 
+#: Entries of access control lists by path, `default` for those of a directory's files to come; as setfacl(1) has them.
+LISTS = {
+    "/srv/turning": [("access", "user:5000:rw-,group:3000:r--"), ("default", "user:5001:r--")],
+    "/srv/elsewhere": [("access", "user:3000:r--,user:5002:r--")],
+}
+
+
+def with_lists(image: Path) -> None:
+    """Set them: on ext4 an entry has a tag, its permissions and, for users and groups, a number (linux/posix_acl.h)."""
+    tags = {"user": 2, "group": 8}
+    modes = {path: found.mode for path, found in stats(image, LISTS).items() if found}
+    for path, lists in LISTS.items():
+        for kind, words in lists:
+            owner, group, others = (modes[path] >> shift & 7 for shift in (6, 3, 0))
+            usual = {1: owner, 4: group, 16: group, 32: others}  # 16 is the mask
+            entries = [struct.pack("<HHI", tag, bits, 0xFFFFFFFF) for tag, bits in usual.items()]
+            for word in words.split(","):
+                who, number, mode = word.split(":")
+                bits = sum(bit for bit, sign in zip((4, 2, 1), mode, strict=True) if sign != "-")
+                entries.append(struct.pack("<HHI", tags[who], bits, int(number)))
+            entries.sort(key=lambda e: struct.unpack("<HHI", e)[::2])
+            value = image.with_suffix(".acl")
+            value.write_bytes(struct.pack("<I", 2) + b"".join(entries))
+            line = f"ea_set -f {value} {path} system.posix_acl_{kind}"
+            tool("debugfs", "-w", "-R", line, f"{image}?offset={ROOT_START}")
+
+
+def lists_of(image: Path, path: str, kind: str, scratch: Path) -> list[tuple[int, int, int]]:
+    value = scratch / "acl"
+    debugfs(image, f"ea_get -f {value} {path} system.posix_acl_{kind}")
+    return [e for e in struct.iter_unpack("<HHI", value.read_bytes()[4:]) if e[0] in (2, 8)]
+
+
 @dataclass(frozen=True)
 class Applied:
     before: Path
@@ -151,6 +185,7 @@ class Applied:
 def applied(tmp_path_factory, launches) -> Applied:
     home = tmp_path_factory.mktemp("applied")
     before = make_phony(home / "before.img", root={**RASPIOS, **MET})
+    with_lists(before)
     image = home / "after.img"
     copy_sparse(before, image)
     facts = read_facts(before, image_id="b" * 64)
@@ -272,6 +307,18 @@ def test_numbers_that_change_places(applied: Applied):
 
     assert [found[path].uid for path in paths] == list(SWAPPED.values())
     assert found["/srv/turned-elsewhere"].uid == 5000
+
+
+def test_numbers_in_access_control_lists_change_too(applied: Applied, tmp_path):
+    image = applied.image
+
+    assert lists_of(applied.before, "/srv/turning", "access", tmp_path) == [
+        (2, 6, 5000),
+        (8, 4, 3000),
+    ]
+    assert lists_of(image, "/srv/turned", "access", tmp_path) == [(2, 6, 5001), (8, 4, 4001)]
+    assert lists_of(image, "/srv/turned", "default", tmp_path) == [(2, 4, 5002)]
+    assert lists_of(image, "/srv/elsewhere", "access", tmp_path) == [(2, 4, 4000), (2, 4, 5000)]
 
 
 def test_the_firmware_partition(applied: Applied):

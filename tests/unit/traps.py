@@ -285,4 +285,27 @@ TRAPS = [
             "what is shown of a plan is not what a build makes": "test_a_plan_for_people_can_be_made_over_every_base",
         },
     ),
+    *_traps(
+        "a card that was in use",
+        {
+            "keys of its people let them in":
+                "test_keys_of_people_whom_the_cluster_does_not_know_are_taken_out"
+                " test_keys_that_the_base_accepts_from_elsewhere_do_not_count",
+            "all nodes have the host keys that it made":
+                "test_host_keys_of_other_types_are_not_shared_by_all_nodes",
+            "nodes join its networks":
+                "test_profiles_of_other_networks_are_taken_out test_networkd_gets_no_other_netplan_file_of_our_ports"
+                " test_wpa_supplicant_knows_no_other_network",
+            "units and cron jobs run as a user who is no more":
+                "test_units_and_cron_jobs_of_the_bases_user_run_as_the_one_who_takes_over"
+                " test_a_group_that_is_not_the_users_own_keeps_its_name",
+            "lists of access name numbers that are others' now":
+                "test_numbers_in_access_control_lists_change_too",
+            "config.txt includes another file, and names another command line":
+                "test_what_config_txt_includes_counts_and_the_command_line_may_have_any_name"
+                " test_the_same_command_line_is_rehearsed test_a_command_line_of_some_boards_alone_is_refused",
+            "the root cannot grow, and nobody says so before the work":
+                "test_a_root_with_something_behind_it_is_told_of_before_any_work PI206",
+        },
+    ),
 ]  # fmt: skip
