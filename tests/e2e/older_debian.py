@@ -36,11 +36,12 @@ MERGED = {"bullseye": ("--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setu
 
 @dataclass(frozen=True)
 class Wanted:
-    """A release, for whom, and the packages over mmdebstrap's `essential`."""
+    """A release, for whom, the packages over mmdebstrap's `essential`, and of which other architectures some are."""
 
     suite: str
     architecture: str
     packages: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
 
 def imported(wanted: Wanted, home: Path, piimage, cache: Path) -> Base:
@@ -68,7 +69,8 @@ def _tree(
     (home / "firmware").mkdir()
     (home / "firmware/config.txt").write_text("arm_64bit=0\n")
     options = [
-        "--mode=root", f"--architectures={wanted.architecture}", "--variant=essential",
+        "--mode=root", f"--architectures={','.join((wanted.architecture, *wanted.foreign))}",
+        "--variant=essential",
         f"--include={','.join(packages)}",
         '--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io",
         *MERGED.get(wanted.suite, ()),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 #: Another disk, user and date than in the tests that only read.
 TRIXIE = raspios.Choice(date="2026-04-13", disk_id="5eedba5e", user="rosa")
 BOOKWORM = raspios.Choice(date="2024-11-19", disk_id="deadbeef")
+BOOKWORM_32_BIT = raspios.Choice("armhf", date="2025-05-13", disk_id="ca5cade5", user="mia")
 BULLSEYE = raspios.Choice(date="2023-05-03", disk_id="b0a710ad", user="hal")
 RASPI = debian_raspi.Choice(family=3, date="20260102", disk_id="0badcafe")
 #: Each of the default base and an empty directory.
@@ -46,10 +47,18 @@ VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
     ),
     "fedora-server-43": lambda _base, _scratch: fedora_boots.server(43),
     "debian-raspi-13": lambda base, _scratch: debian_raspi_boots.image(RASPI, base),
+    "raspios-bookworm-armhf": lambda _base, _scratch: raspios_boots.bookworm_32_bit(
+        BOOKWORM_32_BIT
+    ),
     "raspios-bullseye": lambda _base, _scratch: raspios_boots.bullseye(BULLSEYE),
 }
 #: Whose userland is not the default base's.
-OLDER = {"raspios-bullseye": Wanted("bullseye", "arm64", raspios_boots.BULLSEYE_PACKAGES)}
+OLDER = {
+    "raspios-bookworm-armhf": Wanted(
+        "bookworm", "armhf", raspios_boots.BOOKWORM_32_BIT_PACKAGES, foreign=("arm64",)
+    ),
+    "raspios-bullseye": Wanted("bullseye", "arm64", raspios_boots.BULLSEYE_PACKAGES),
+}
 
 
 @dataclass(frozen=True)

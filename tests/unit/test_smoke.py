@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -312,6 +313,36 @@ def test_a_file_with_another_owner(cluster, report):
     _, found = report()
 
     assert f"belongs to 65534 65534 here, expected {os.getuid()}" in found["failures"][0]
+
+
+def test_a_kernel_of_another_width_is_no_other_architecture(cluster, report):
+    """Raspberry Pi OS for armhf starts the 64-bit kernel on newer boards."""
+    cluster.tool(
+        "python3",
+        '[ "$NODE" = node2 ] && exec setarch linux32 /usr/bin/python3 "$@"\n'
+        'exec /usr/bin/python3 "$@"',
+    )
+
+    status, found = report("--nodes")
+
+    assert (status, found["failures"]) == (0, [])
+    assert checks(found, "node2")["architecture"]["found"] == sys.implementation._multiarch
+
+
+def test_programs_of_another_architecture_are_told(cluster, report):
+    other = "import sys; sys.implementation._multiarch = 'arm-linux-gnueabihf'"
+    cluster.tool(
+        "python3",
+        f'[ "$NODE" = node2 ] || exec /usr/bin/python3 "$@"\n'
+        f'exec /usr/bin/python3 -c "{other}; $3"',
+    )
+
+    status, found = report("--nodes")
+
+    expected = sys.implementation._multiarch
+    assert (status, found["failures"]) == (
+        1, [f"node2: architecture is arm-linux-gnueabihf, expected {expected}"]
+    )  # fmt: skip
 
 
 def test_a_clock_that_is_off(cluster, report, monkeypatch):

@@ -62,7 +62,7 @@ def _user(roster: Roster, facts: Facts) -> Finding:
 def _alike(roster: Roster, facts: Facts, head: Facts | None) -> Iterator[Finding]:
     if head is None:
         return
-    yield equal("architecture", head["machine"], facts["machine"])
+    yield equal("architecture", head["architecture"], facts["architecture"])
     if roster.flavour:
         yield equal("release", head["release"], facts["release"])
     words = f"/etc/hosts differs from that of {roster.head}"

@@ -72,7 +72,7 @@ def facts(question: dict[str, Any]) -> dict[str, Any]:
         "name": said(["uname", "-n"])[1].strip(),
         "uid": os.getuid(),
         "gid": os.getgid(),
-        "machine": os.uname().machine,
+        "architecture": architecture(),
         "release": release(),
         "hosts": hashlib.sha256((read("/etc/hosts") or "").encode()).hexdigest(),
         "names": resolved(question["names"]),
@@ -88,6 +88,11 @@ def facts(question: dict[str, Any]) -> dict[str, Any]:
         "free": free(),
         "speed": read(f"/sys/class/net/{wired[0]}/speed") if wired else None,
     }
+
+
+def architecture() -> str:
+    """What programs here are made for, `arm-linux-gnueabihf`, say: the kernel may be of 64 bits on some boards only."""
+    return str(getattr(sys.implementation, "_multiarch", os.uname().machine))
 
 
 def release() -> str:
