@@ -43,8 +43,9 @@ integration: ## tests with the libguestfs appliance
 e2e: ## tests that build the default base, build images and start them in QEMU
 	$(BIN)/pytest -q -m "not matrix" tests/e2e
 
-test-matrix: setup-tests ## boot an image like each vendor's in QEMU, and two of them as one cluster
-	@bash own.sh $(BIN)/pytest -q --durations=0 tests/e2e/test_vendor_boots.py tests/e2e/test_cluster_mixed.py
+test-matrix: setup-tests ## boot an image like each vendor's in QEMU, and clusters over three of them
+	@bash own.sh $(BIN)/pytest -q --durations=0 tests/e2e/test_vendor_boots.py tests/e2e/test_cluster_mixed.py \
+		tests/e2e/test_cluster_32_bit.py
 
 checks: lint type unit processes integration e2e
 

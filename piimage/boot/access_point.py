@@ -8,12 +8,14 @@ neither the card nor its command line holds the passphrase; the command line gai
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from piimage.emulator import escaped
+from piimage.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 
 #: Networks for documentation (RFC 5737): the first that is not the cluster's becomes the access point's.
 _NETWORKS = tuple(IPv4Network(n) for n in ("198.51.100.0/24", "203.0.113.0/24"))
-#: systemd takes a unit from the credential `systemd.extra-unit.NAME` since version 256. fw_cfg's names have
-#: at most 55 characters, and this one has them all: hence the unit's short name.
+#: systemd takes a unit from the credential `systemd.extra-unit.NAME` since then (systemd.system-credentials(7)).
+_SINCE = 256
+#: fw_cfg's names have at most 55 characters, and the unit's credential has them all: hence its short name.
 UNIT = "a.service"
 _CREDENTIALS = "opt/io.systemd.credentials"
 #: Seen by the guest as /dev/disk/by-id/virtio-SERIAL.
@@ -75,6 +78,16 @@ class Radio:
     def gateway(self) -> str:
         """The access point's own address."""
         return str(self.network.network_address + 1)
+
+
+def check_guest(node: str, systemd: str) -> None:
+    """Raise `UnsupportedError` where the system of `node`, with this version of systemd, would start no radio."""
+    found = re.match(r"(?:\d+:)?(\d+)", systemd)
+    if found is not None and int(found[1]) < _SINCE:
+        raise UnsupportedError(
+            f"`{node}` cannot be given a radio: its base has systemd {found[1]}, and starting one takes {_SINCE}",
+            hint="without --access-point the second NIC stands in for Wi-Fi; Debian 13's is new enough",
+        )
 
 
 def radio(kit: Path, point: AccessPoint, wifi: Wifi, psk: str, subnet: IPv4Network) -> Radio:

@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 class Promise:
     """`asked` are the plan's checks; `stale` is a sentence if `disk` is not what would be built now.
 
-    `psk` is the key of the cluster's Wi-Fi in 64 hex digits, None where no node has any.
+    `psk` is the key of the cluster's Wi-Fi in 64 hex digits, None where no node has any. `packages` has name
+    and version of all that the node's base has, baked in or not.
     """
 
     disk: Disk
     asked: tuple[Check, ...]
     stale: str | None
     psk: str | None = field(repr=False)
+    packages: Mapping[str, str] = field(repr=False)
 
 
 def promised(
@@ -64,7 +66,11 @@ def promised(
             f"the {what} of `{node.name}` was built from another cluster.yaml than the present one"
         )
     return Promise(
-        disk=chosen, asked=(*variant.checks, *stamp.checks), stale=stale, psk=secrets.psk
+        disk=chosen,
+        asked=(*variant.checks, *stamp.checks),
+        stale=stale,
+        psk=secrets.psk,
+        packages=base.facts.packages,
     )
 
 

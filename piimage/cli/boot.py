@@ -224,6 +224,7 @@ def stage(
         progress.warn(f"{promise.stale}; `piimage build --node {node.number}` makes it anew")
     radio = None
     if point is not None and cluster.wifi is not None and promise.psk is not None:
+        access_point.check_guest(node.name, promise.packages.get("systemd", ""))
         kit = radio_kit.ensure(store, progress)
         radio = access_point.radio(kit, point, cluster.wifi, promise.psk, cluster.subnet)
     return Stage(

@@ -25,8 +25,8 @@ SETUP = """
 set -eu
 cd "$1"
 printf 'LABEL=RASPIROOT / ext4 rw 0 1\\nLABEL=RASPIFIRM /boot/firmware vfat rw,nofail 0 2\\n' >etc/fstab
-mkdir -p boot/firmware
-rm -rf var/lib/apt/lists/* var/cache/apt/archives/*.deb etc/resolv.conf
+rm -rf boot/firmware var/lib/apt/lists/* var/cache/apt/archives/*.deb etc/resolv.conf
+mkdir boot/firmware
 """
 #: Besides: `ifupdown` is a network stack that piimage knows.
 INCLUDED = ("debian-archive-keyring", "ifupdown")
@@ -84,9 +84,8 @@ def _tree(
             f"--customize-hook={leave}",
         ]
         options += [f'--aptopt=DPkg::Path "{TREE_PATH}"']
-    release, *_ = archive.sources(
-        wanted.suite, "main"
-    )  # not its updates: nothing of them is wanted
+    # not its updates: nothing of them is wanted
+    release, *_ = archive.sources(wanted.suite, COMPONENTS)
     environment = {
         "QEMU_CPU": namespace.CPUS[wanted.architecture],
         **(tools.environment() if tools else {}),

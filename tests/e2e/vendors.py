@@ -37,7 +37,8 @@ BOOKWORM = raspios.Choice(date="2024-11-19", disk_id="deadbeef")
 BOOKWORM_32_BIT = raspios.Choice("armhf", date="2025-05-13", disk_id="ca5cade5", user="mia")
 BULLSEYE = raspios.Choice(date="2023-05-03", disk_id="b0a710ad", user="hal")
 RASPI = debian_raspi.Choice(family=3, date="20260102", disk_id="0badcafe")
-#: Each of the default base and an empty directory.
+RASPI_12 = debian_raspi.Choice(family=4, date="20231109", disk_id="0ddba115")
+#: Each of the base that has its userland and an empty directory.
 VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
     "raspios-trixie": lambda _base, _scratch: raspios_boots.trixie(TRIXIE),
     "raspios-bookworm": lambda _base, _scratch: raspios_boots.bookworm(BOOKWORM),
@@ -47,6 +48,7 @@ VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
     ),
     "fedora-server-43": lambda _base, _scratch: fedora_boots.server(43),
     "debian-raspi-13": lambda base, _scratch: debian_raspi_boots.image(RASPI, base),
+    "debian-raspi-12": lambda base, _scratch: debian_raspi_boots.bookworm(RASPI_12, base),
     "raspios-bookworm-armhf": lambda _base, _scratch: raspios_boots.bookworm_32_bit(
         BOOKWORM_32_BIT
     ),
@@ -54,6 +56,7 @@ VENDORS: dict[str, Callable[[Base, Path], Vendor]] = {
 }
 #: Whose userland is not the default base's.
 OLDER = {
+    "debian-raspi-12": Wanted("bookworm", "arm64", debian_raspi_boots.BOOKWORM_PACKAGES),
     "raspios-bookworm-armhf": Wanted(
         "bookworm", "armhf", raspios_boots.BOOKWORM_32_BIT_PACKAGES, foreign=("arm64",)
     ),
@@ -86,10 +89,10 @@ def imported(default_base: str, wanted: Mapping[str, str], piimage) -> Iterator[
             making, more = place / f"making-{name}", place / f"more-{name}"
             making.mkdir()
             more.mkdir()
-            made[name] = VENDORS[key](base, more)
             under = (
                 older_debian.imported(OLDER[key], more, piimage, cache) if key in OLDER else base
             )
+            made[name] = VENDORS[key](under, more)
             image = bootable.make(under, made[name], place / f"{name}.img", making)
             done = piimage("base", "import", image, "--name", name, cache=cache)
             assert done.returncode == 0, done.stderr

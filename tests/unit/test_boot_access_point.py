@@ -12,6 +12,7 @@ import pytest
 from piimage.boot import access_point, radio_kit
 from piimage.boot.access_point import AccessPoint
 from piimage.cluster import SecretRef, Wifi
+from piimage.errors import UnsupportedError
 
 PSK = "ab" * 32
 WIFI = Wifi(ssid='lab "two"', country="IT", psk=SecretRef("hash", PSK))
@@ -39,6 +40,19 @@ def test_the_right_access_point_has_the_clusters_name_and_key():
     assert not {"country_code", "ieee80211d"} & set(found), (
         "the node's own country must be in force"
     )
+
+
+@pytest.mark.parametrize("version", ["257.9-1~deb13u1", "256", "1:258.1-1.fc43", ""])
+def test_a_system_that_starts_a_radio_may_have_one(version):
+    access_point.check_guest("n0", version)
+
+
+@pytest.mark.parametrize("version", ["252.39-1~deb12u1", "255.4-1ubuntu8", "1:247.3-7"])
+def test_an_older_system_is_refused_before_it_is_booted(version):
+    with pytest.raises(
+        UnsupportedError, match=r"`n0` cannot be given a radio: its base has systemd 2\d\d, "
+    ):
+        access_point.check_guest("n0", version)
 
 
 def test_a_hidden_network_is_hidden():
