@@ -9,6 +9,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def human(amount: float) -> str:
+    """An amount of bytes for people: `1.4 GiB`. Cards are told in the same unit, as lsblk tells them."""
+    for unit in _UNITS:
+        if amount < 1024 or unit == _UNITS[-1]:  # noqa: PLR2004 -- binary prefixes
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
 class Task(Protocol):
     """A step under way; amounts are bytes unless the step says otherwise."""
 

@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from piimage.errors import PiimageError, ToolFailedError, WriteFailedError
 from piimage.progress import Quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from piimage.progress import Progress
 
@@ -114,7 +114,8 @@ class Cache:
         except WriteFailedError as error:
             inside = re.escape(str(path)) + "[^`]*"
             error.message = re.sub(inside, lambda _: str(self.root), error.message)
-            error.hint = error.hint and _ROOM
+            if str(self.root) in error.message:  # another disk may be full as well
+                error.hint = error.hint and _ROOM
             raise
         except (OSError, ToolFailedError) as error:
             if not _full(error):
@@ -127,12 +128,12 @@ class Cache:
             os.close(owner)
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold the lock `name` against other processes, telling the user when that means waiting.
+    def lock(self, name: str, *, waits: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Hold the lock `name` against other processes, telling the user, or `waits`, when that means waiting.
 
         Not reentrant: taking a lock twice in one process waits for ever.
         """
-        with self._held(name, fcntl.LOCK_EX):
+        with self._held(name, fcntl.LOCK_EX, waits):
             yield
 
     @contextmanager
@@ -154,7 +155,9 @@ class Cache:
             os.utime(path)
 
     @contextmanager
-    def _held(self, name: str, kind: int) -> Iterator[None]:
+    def _held(
+        self, name: str, kind: int, waits: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
         path = self.directory("locks") / f"{check_name(name, 'lock')}.lock"
         try:
             held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -165,7 +168,10 @@ class Cache:
             try:
                 fcntl.flock(held, kind | fcntl.LOCK_NB)
             except BlockingIOError:
-                with self._progress.step(f"waiting for another piimage to end (lock `{name}`)"):
+                words = f"waiting for another piimage to end (lock `{name}`)"
+                if waits:
+                    waits(words)
+                with nullcontext() if waits else self._progress.step(words):
                     fcntl.flock(held, kind)
             yield
         finally:

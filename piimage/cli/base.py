@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from piimage.cli import base_pull
-from piimage.cli.console import human, progress_for
+from piimage.cli.console import progress_for
 from piimage.cli.examples import further
 from piimage.cli.options import Json
 from piimage.cli.table import described, room
 from piimage.distros.system import recognise
 from piimage.errors import PiimageError
+from piimage.progress import human
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -79,8 +79,8 @@ def prune(
 
 
 def _table(found: Sequence[Item]) -> None:
-    from piimage.cli.console import human  # noqa: PLC0415 -- start-up time
     from piimage.cli.table import aligned, room  # noqa: PLC0415 -- start-up time
+    from piimage.progress import human  # noqa: PLC0415 -- start-up time
 
     packages = [item for item in found if item.kind == "package"]
     rows = [("KIND", "NAME", "SIZE", "LAST USED")]
@@ -96,7 +96,7 @@ def _table(found: Sequence[Item]) -> None:
 
 
 def _total(found: Sequence[Item]) -> str:
-    from piimage.cli.console import human  # noqa: PLC0415 -- start-up time
+    from piimage.progress import human  # noqa: PLC0415 -- start-up time
 
     return human(sum(item.size for item in found))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from piimage.cli.console import progress_for
+from piimage.cli.lines import visible
 from piimage.cli.options import Json
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ def card(
         }
         print(json.dumps(document, indent=2))  # noqa: T201 -- cli prints
     elif unfinished:
-        print(f"half-written as {unfinished.title}: `piimage flash` finishes or replaces it")  # noqa: T201 -- cli prints
+        words = f"half-written as {unfinished.title}: `piimage flash` finishes or replaces it"
+        print(visible(words))  # noqa: T201 -- cli prints
     elif label:
-        print("\n".join(_lines(found, label, verdict, record)))  # noqa: T201 -- cli prints
+        print("\n".join(map(visible, _lines(found, label, verdict, record))))  # noqa: T201 -- cli prints
     if not label and not unfinished:
         raise ImageError(f"`{device}` holds no node: it has no `piimage.json` on a FAT partition")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -9,14 +10,12 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from piimage.cli.lines import Line, Lines, human
+from piimage.cli.lines import Line, Lines, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from piimage.progress import Board, Progress, Task
-
-__all__ = ["Live", "Plain", "colour_wanted", "human", "progress_for"]
 
 #: Seconds between two lines about the same step where there is no terminal to redraw.
 _EVERY = 15.0
@@ -95,7 +94,7 @@ class Plain:
     def say(self, text: str) -> None:
         """One line, in one piece whoever else speaks."""
         with self._lock:
-            print(f"{text}\n", end="", file=sys.stderr, flush=True)  # noqa: T201 -- the place where we print
+            _put(f"{visible(text, lines=True)}\n")
 
     def warn(self, text: str) -> None:
         """One line that begins with `warning:`."""
@@ -164,32 +163,46 @@ class Live(Plain):
     def say(self, text: str) -> None:
         """Print above what is being drawn."""
         with self._lock:
-            self._leave([text])
+            self._leave([visible(text, lines=True)])
             if self._open:
                 self._draw(self._open[-1])
 
     def _draw(self, shown: Line | Lines) -> None:
         self._drawn = time.monotonic()
-        size = os.get_terminal_size(sys.stderr.fileno())
-        columns, most = size.columns or _COLUMNS, max(1, (size.lines or _ROWS) - 1)
+        columns, lines = _terminal()
+        most = max(1, lines - 1)
         indent = "  " * (len(self._open) - 1)
         rows = [f"{indent}{row}"[: max(1, columns - _ECHO)] for row in shown.rows(most)]
-        self._write(self._erased() + "\n".join(rows))
+        _put(self._erased() + "\n".join(rows))
         self._height = len(rows)
 
     def _leave(self, rows: Sequence[str]) -> None:
         """Lines that stay, in the place of what was drawn."""
-        self._write(self._erased() + "".join(f"{row}\n" for row in rows))
+        _put(self._erased() + "".join(f"{row}\n" for row in rows))
 
     def _erased(self) -> str:
         """What takes away all that was drawn (ECMA-48 CUU, ED)."""
         up, self._height = self._height - 1, 1
         return f"\r\x1b[{up}A\x1b[J" if up else _CLEAR
 
-    @staticmethod
-    def _write(text: str) -> None:
+
+def _put(text: str) -> None:
+    """Show it, unless the terminal is gone: that is no failure of what is shown, and SIGHUP tells of it."""
+    try:
         sys.stderr.write(text)
         sys.stderr.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+
+
+def _terminal() -> tuple[int, int]:
+    """Columns and lines."""
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except OSError:  # it is gone
+        return _COLUMNS, _ROWS
+    return size.columns or _COLUMNS, size.lines or _ROWS
 
 
 def _rows(shown: Line | Lines) -> list[str]:

@@ -41,8 +41,8 @@ def doctor(
 
 def _tell(found: Diagnosis, *, programs: bool) -> None:
     """One line for what can be done, one for each thing that is missing, and one command."""
-    from piimage.cli.console import human  # noqa: PLC0415 -- start-up time
     from piimage.doctor import ENOUGH  # noqa: PLC0415 -- start-up time
+    from piimage.progress import human  # noqa: PLC0415 -- start-up time
 
     _line("system", found.host.name)
     for purpose in found.purposes:

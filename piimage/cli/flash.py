@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from piimage.cli import flash_all, flash_list
+from piimage.cli import flash_all, flash_list, flash_shown
 from piimage.cli.options import CLUSTER, Quiet, SourceOption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from piimage.bases.cache import Cache
@@ -136,7 +136,12 @@ def flash(
         screen(path, consent)
     cache = Cache(progress=progress)
     with (
-        _turn(cache, cluster, wanted=every or not (node or dry_run)),
+        _turn(
+            cache,
+            cluster,
+            wanted=every or not (node or dry_run),
+            waits=flash_shown.waits(quiet=quiet, json_output=json_output),
+        ),
         open_sources(cache, full=full, grow=grow, progress=progress) as sources,
     ):
         if every and cluster:
@@ -223,12 +228,14 @@ def _cluster(source: Path) -> Cluster:
     return load_built(source)
 
 
-def _turn(cache: Cache, cluster: Cluster | None, *, wanted: bool) -> AbstractContextManager[None]:
+def _turn(
+    cache: Cache, cluster: Cluster | None, *, wanted: bool, waits: Callable[[str], None] | None
+) -> AbstractContextManager[None]:
     """Our turn to choose which node comes next: two that choose at the same time would make two cards of it."""
     if cluster is None or not wanted:
         return nullcontext()
     place = hashlib.sha256(bytes(cluster.source.resolve())).hexdigest()[:16]
-    return cache.lock(f"next-card-{place}")
+    return cache.lock(f"next-card-{place}", waits=waits)
 
 
 def _dist(source: Path, cluster: Cluster | None) -> Path:

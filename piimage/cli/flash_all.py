@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from piimage.cli.flash_shown import print_event
 from piimage.errors import DeviceRefusedError, ExitCode, PiimageError, UnansweredError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Stack:
 
     def _say(self, event: str, words: str, **facts: object) -> None:
         if self.json_output:
-            print(json.dumps({"event": event, **facts, "message": words}), flush=True)  # noqa: T201 -- cli prints
+            print_event({"event": event, **facts, "message": words})
         else:
             self.progress.say(words)
 

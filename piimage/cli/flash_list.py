@@ -15,13 +15,14 @@ _NONE = "no card to write to: put one in, or see below why a device is none"
 
 def show(*, json_output: bool = False) -> None:
     """Print every disk of this machine: candidates first, with the names that `--yes` accepts."""
+    from piimage.cli.lines import visible  # noqa: PLC0415 -- start-up time
     from piimage.flash.candidates import candidates  # noqa: PLC0415 -- start-up time
 
     found = candidates()
     if json_output:
         print(json.dumps([candidate.document() for candidate in found], indent=2))  # noqa: T201 -- cli prints
     else:
-        print("\n".join(lines(found)))  # noqa: T201 -- cli prints
+        print("\n".join(map(visible, lines(found))))  # noqa: T201 -- cli prints
 
 
 def lines(found: Sequence[Candidate]) -> Iterator[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from piimage.cli.lines import human
-from piimage.errors import PiimageError
+from piimage.errors import PiimageError, WriteFailedError
+from piimage.progress import human
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from piimage.flash.events import Event
     from piimage.flash.several import Job, Result
@@ -99,7 +100,26 @@ class _Json:
     def _print(self, job: Job, kind: str, data: Any) -> None:  # noqa: ANN401 -- JSON values
         line = {"event": kind, "card": str(job.device.path), "node": job.source.node, **data}
         with self._lock:
-            print(json.dumps(line), flush=True)  # noqa: T201 -- cli prints
+            print_event(line)
+
+
+def print_event(line: Mapping[str, Any]) -> None:
+    """One line of JSON on stdout; raises `WriteFailedError` where that takes it no longer."""
+    try:
+        print(json.dumps(line), flush=True)  # noqa: T201 -- cli prints
+    except OSError as error:
+        words = (error.strerror or str(error)).lower()
+        raise WriteFailedError(
+            f"cannot write events to stdout: {words}",
+            hint="what `--json` prints must go where there is room, to a program that reads it",
+        ) from error
+
+
+def waits(*, quiet: bool, json_output: bool) -> Callable[[str], None] | None:
+    """Who tells that another piimage is waited for, where no step is shown that does."""
+    if json_output:
+        return lambda words: print_event({"event": "wait", "message": words})
+    return (lambda words: print(words, file=sys.stderr)) if quiet else None  # noqa: T201 -- cli prints
 
 
 @contextmanager

@@ -66,6 +66,7 @@ def confirm(
 
     If nobody is there to answer, that is an `UnansweredError`. Raises `ConfigError` for a node that is to get two.
     """
+    from piimage.cli.lines import visible  # noqa: PLC0415 -- start-up time
     from piimage.errors import DeviceRefusedError, UnansweredError  # noqa: PLC0415 -- start-up time
 
     _refuse_twice(jobs)
@@ -80,7 +81,7 @@ def confirm(
                 )
         return
     for line in (line for job in jobs for line in _lines(*job, mode)):
-        print(line, file=sys.stdout if dry_run else sys.stderr)
+        print(visible(line), file=sys.stdout if dry_run else sys.stderr)
     if dry_run:
         return
     answer = _answer("Write it?" if len(jobs) == 1 else "Write them?")
@@ -121,7 +122,7 @@ def _refuse_twice(jobs: Sequence[tuple[Examined, Source]]) -> None:
 
 
 def _lines(examined: Examined, source: Source, mode: Mode) -> Iterator[str]:
-    from piimage.cli.lines import human  # noqa: PLC0415 -- start-up time
+    from piimage.progress import human  # noqa: PLC0415 -- start-up time
 
     device, payload = examined.device, source.payload
     yield device.title

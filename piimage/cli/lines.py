@@ -6,10 +6,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from piimage.progress import human
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 #: Seconds: between marks, that a rate looks back, before it is told.
 _MARK, _WINDOW, _WORTH_SAYING = 0.2, 8.0, 1.0
 _DONE, _FAILED, _OPEN = "✓", "✗", "…"
@@ -25,13 +26,21 @@ class Show(Protocol):
         """One of several came to its end."""
 
 
-def human(amount: float) -> str:
-    """Bytes for people: `1.4 GiB`."""
-    for unit in _UNITS:
-        if amount < 1024 or unit == _UNITS[-1]:  # noqa: PLR2004 -- binary prefixes
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+def visible(text: str, *, lines: bool = False) -> str:
+    """Text for a terminal, with all that is no printable character escaped: names of files and cards may hold it.
+
+    With `lines` line ends stay, but for those between backquotes, which are part of a name.
+    """
+    parts = text.split("`")
+    return "`".join(
+        "".join(
+            char
+            if char.isprintable() or (char == "\n" and lines and number % 2 == 0)
+            else char.encode("unicode_escape").decode()
+            for char in part
+        )
+        for number, part in enumerate(parts)
+    )
 
 
 def span(seconds: float) -> str:
@@ -72,7 +81,7 @@ class Line:
     """One step: its amounts, its note, when it began."""
 
     def __init__(self, title: str, show: Show) -> None:
-        self.title, self._show = title, show
+        self.title, self._show = visible(title), show
         self.began = time.monotonic()
         self.amount = self.done = 0
         self.text = ""
@@ -90,7 +99,7 @@ class Line:
 
     def note(self, text: str) -> None:
         """What is being done now."""
-        self.text = text
+        self.text = visible(text)
         self._show.update(self)
 
     def status(self) -> str:
@@ -120,9 +129,9 @@ class Lines:
     """A step with a line for each name: what it is doing, or how it ended."""
 
     def __init__(self, title: str, names: Sequence[str], show: Show) -> None:
-        self.title, self._show = title, show
+        self.title, self._show = visible(title), show
         self.began = time.monotonic()
-        self._width = max(map(len, names), default=0)
+        self._width = max((len(visible(name)) for name in names), default=0)
         self._text = dict.fromkeys(names, "")
         self._ended: dict[str, str] = {}
 
@@ -150,7 +159,8 @@ class Lines:
 
     def row(self, name: str) -> str:
         """The line of one name."""
-        return f"  {self._ended.get(name, _OPEN)} {name:{self._width}}  {self._text[name]}".rstrip()
+        mark, text = self._ended.get(name, _OPEN), visible(self._text[name])
+        return f"  {mark} {visible(name):{self._width}}  {text}".rstrip()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._text)

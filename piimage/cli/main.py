@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import math
 import os
 import signal
+import stat
 import sys
 import tempfile
+import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,6 +47,8 @@ from piimage.errors import ConfigError, ExitCode, PiimageError, WriteFailedError
 
 #: What full disks, quotas and file-size limits answer.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: Seconds.
+_SAME = 1.0
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,27 +127,54 @@ def options(
 
 def main() -> None:
     """Run the command line; the only place that catches `PiimageError` and ends the process."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt = _Interrupt()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
+            signal.signal(number, interrupt)
+    try:
+        status = _flushed(_run())
+    except KeyboardInterrupt:  # a second one, while the first was seen to
+        status = ExitCode.INTERRUPTED
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command; its exit code."""
     try:
         status = _command(app)(standalone_mode=False)
     except PiimageError as error:
         _show(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         status = ExitCode.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.FAILED)
+        return ExitCode.FAILED
     except OSError as error:
         if error.errno not in _FULL:
-            sys.exit(_unexpected(error))
+            return _unexpected(error)
         _show(WriteFailedError(f"no room left on the disk: {error}", hint="free some space"))
-        sys.exit(ExitCode.WRITE_ERROR)
+        return ExitCode.WRITE_ERROR
     except Exception as error:  # noqa: BLE001 -- the last resort: a report instead of a trace
-        sys.exit(_unexpected(error))
+        return _unexpected(error)
     if status == ExitCode.INTERRUPTED:  # typer's own way to tell of Ctrl-C
         print("interrupted; nothing half-written was left", file=sys.stderr)  # noqa: T201 -- cli prints
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
+
+
+def _flushed(status: int) -> int:
+    """The exit code, once all that was printed has gone to stdout, or it is known that it cannot."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left would be tried again at the very end, with a trace and a code of Python's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if status == ExitCode.OK and isinstance(error, BrokenPipeError):
+            return ExitCode.FAILED
+        if status == ExitCode.OK:
+            words = (error.strerror or str(error)).lower()
+            _show(WriteFailedError(f"cannot write to stdout: {words}"))
+            return ExitCode.WRITE_ERROR
+    return status
 
 
 @functools.cache
@@ -150,9 +183,31 @@ def _command(whole: typer.Typer) -> Callable[..., object]:
     return get_command(whole)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM cleans up as Ctrl-C does."""
-    raise KeyboardInterrupt
+class _Interrupt:
+    """SIGTERM, and SIGHUP of a terminal that was closed, clean up as Ctrl-C does.
+
+    What follows within a second is the same wish: kernel and shell both send SIGHUP, and the second one would break
+    off what the first one began.
+    """
+
+    def __init__(self) -> None:
+        self._heard = -math.inf
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        now = time.monotonic()
+        if now - self._heard > _SAME:
+            self._heard = now
+            raise KeyboardInterrupt
+
+
+def _leave_terminal() -> None:
+    """What is said goes nowhere from now on, if it went to the terminal that is gone: that answers with errors only."""
+    for fd in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(fd).st_mode) and not os.isatty(fd):
+                os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), fd)
 
 
 def _show(error: PiimageError) -> None:
@@ -163,9 +218,11 @@ def _show(error: PiimageError) -> None:
 
         print(render_text(error.diagnostics, colour=colour_wanted()), file=sys.stderr)  # noqa: T201 -- cli prints
         return
-    print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 -- cli prints
+    from piimage.cli.lines import visible  # noqa: PLC0415 -- start-up time
+
+    print(f"error: {visible(error.message, lines=True)}", file=sys.stderr)  # noqa: T201 -- cli prints
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201 -- cli prints
+        print(f"hint: {visible(error.hint, lines=True)}", file=sys.stderr)  # noqa: T201 -- cli prints
 
 
 def _unexpected(error: Exception) -> int:

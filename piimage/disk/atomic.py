@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from piimage.errors import WriteFailedError
+from piimage.progress import human
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def require_space(directory: Path, needed: int, *, hint: str = _ROOM) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed + _MARGIN:
         raise WriteFailedError(
-            f"`{directory}` has {megabytes(free)} free, {megabytes(needed + _MARGIN)} are needed",
+            f"`{directory}` has {human(free)} free, {human(needed + _MARGIN)} are needed",
             hint=hint,
         )
 
@@ -85,7 +86,7 @@ def write_errors(path: Path, needed: int = 0) -> Iterator[None]:
         path = path.with_name(final_name(path))
         words = (error.strerror or str(error)).lower()
         if error.errno in FULL and needed >= _WORTH_SAYING:
-            words += f" ({megabytes(needed)} are needed)"
+            words += f" ({human(needed)} are needed)"
         raise WriteFailedError(
             f"cannot write `{path}`: {words}",
             hint=_ROOM if error.errno in FULL else None,
@@ -95,11 +96,6 @@ def write_errors(path: Path, needed: int = 0) -> Iterator[None]:
 def full_disk(words: str) -> bool:
     """Whether the last words of a tool speak of a full disk, which tools say in no other way."""
     return any(os.strerror(code).lower() in words.lower() for code in FULL)
-
-
-def megabytes(amount: int) -> str:
-    """An amount of bytes for people."""
-    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"  # noqa: PLR2004 -- a unit
 
 
 def partial_name(path: Path) -> Path:

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from piimage.disk.atomic import megabytes, replacing, require_space
+from piimage.disk.atomic import replacing, require_space
 from piimage.disk.sparse import hash_file, write_sparse
 from piimage.disk.streams import ACCEPTED, MAX_SIZE, convert_qcow2, image_format, open_image
 from piimage.disk.table import check_head, read_table
 from piimage.errors import ConfigError, ImageError, VerifyError
-from piimage.progress import Progress, Quiet
+from piimage.progress import Progress, Quiet, human
 
 if TYPE_CHECKING:
     import io
@@ -89,7 +89,7 @@ def write_image(
             at += len(chunk)
             each(chunk)
             if at > MAX_SIZE:
-                raise ImageError(f"`{name}` holds more than {megabytes(MAX_SIZE)}")
+                raise ImageError(f"`{name}` holds more than {human(MAX_SIZE)}")
         if at == 0:
             check_head(b"", name)
         out.truncate(at)

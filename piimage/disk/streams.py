@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-from piimage.disk.atomic import full_disk, megabytes
+from piimage.disk.atomic import full_disk
 from piimage.errors import ImageError, WriteFailedError
+from piimage.progress import human
 from piimage.run import failure, process, run
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def convert_qcow2(path: Path, target: Path) -> None:
     if int.from_bytes(head[32:36], "big"):
         raise ImageError(f"`{path.name}` is encrypted, which is not supported")
     if size > MAX_SIZE:
-        raise ImageError(f"`{path.name}` holds more than {megabytes(MAX_SIZE)}")
+        raise ImageError(f"`{path.name}` holds more than {human(MAX_SIZE)}")
     # Absolute names: qemu-img takes what stands before a colon for a protocol.
     _check_qcow2(path, 1 << min(21, int.from_bytes(head[20:24], "big")))
     names = (path.absolute(), target.absolute())

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN = 0.2  # seconds: a process may be started after the signal came
 
 
 class Watch:
-    """What has happened: `interrupted` by Ctrl-C or SIGTERM, `late` when the limit was over."""
+    """What has happened: `interrupted` by one of `_SIGNALS`, `late` when the limit was over."""
 
     def __init__(self) -> None:
         self.interrupted = False
@@ -33,7 +33,7 @@ class Watch:
 
 @contextmanager
 def watched(pids: Callable[[], Iterable[int]], limit: float | None = None) -> Iterator[Watch]:
-    """Kill `pids` when SIGINT or SIGTERM comes, or when the block takes more than `limit` seconds.
+    """Kill `pids` when SIGINT, SIGTERM or SIGHUP comes, or when the block takes more than `limit` seconds.
 
     After a signal `KeyboardInterrupt` is raised where the block ends. In other threads than the main one, which
     signals do not reach, only the limit counts.

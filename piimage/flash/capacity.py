@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from piimage.disk.atomic import megabytes
 from piimage.errors import VerifyError
 from piimage.flash.medium import CHUNK, buffer
 from piimage.flash.ranges import BLOCK, Range, common, pieces, without
+from piimage.progress import human
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,6 +131,6 @@ def _fake(
         good = [place for place in places if place < lost[0]]
         room, how = (good[-1] if good else 0), "what is written beyond is lost"
     return VerifyError(
-        f"the card says that it has {megabytes(size)}, and has about {megabytes(room)}: {how}",
+        f"the card says that it has {human(size)}, and has about {human(room)}: {how}",
         hint="it is a fake, or broken: give it back; nothing on it can be trusted",
     )

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from piimage.disk.atomic import megabytes
 from piimage.errors import DeviceRefusedError
 from piimage.flash.host import Host
+from piimage.progress import human
 
 if TYPE_CHECKING:
     from piimage.flash.host import Number, Seen
@@ -68,7 +68,7 @@ class Device:
     def title(self) -> str:
         """One line for a question."""
         facts = [
-            megabytes(self.size) if self.size or not self.is_file else "an empty file",
+            human(self.size) if self.size or not self.is_file else "an empty file",
             self.model,
             f"serial {self.serial}" if self.serial else "",
             self.transport,

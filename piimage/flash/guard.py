@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from piimage.disk.atomic import megabytes
 from piimage.disk.table import SECTOR
 from piimage.errors import DeviceRefusedError, ToolFailedError
 from piimage.flash import guard_use
 from piimage.flash.device import THIS_MACHINE, read_device
 from piimage.flash.guard_content import contents, foreign
+from piimage.progress import human
 from piimage.run import run
 
 if TYPE_CHECKING:
@@ -258,12 +258,12 @@ def _size(device: Device, image_size: int) -> Iterator[Refusal]:
     if device.is_file:
         return
     if 0 < device.size < image_size:
-        has, needed = megabytes(device.size), megabytes(image_size)
+        has, needed = human(device.size), human(image_size)
         if has == needed:
             has, needed = f"{device.size} bytes", f"{image_size}"
         yield Refusal("too-small", f"it has {has} and the image needs {needed}")
     if device.size > MOST:
-        words = f"it has {megabytes(device.size)}: a disk rather than a card"
+        words = f"it has {human(device.size)}: a disk rather than a card"
         yield Refusal("too-large", words, "--allow too-large")
     if device.sector != SECTOR:
         words = f"its sectors have {device.sector} bytes, and an image's partition table counts in {SECTOR}"

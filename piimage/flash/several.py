@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event as Flag
 from threading import Thread
@@ -13,12 +16,17 @@ from piimage.flash.hold import hold
 from piimage.flash.writer import write_card
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from piimage.flash.device import Device
     from piimage.flash.events import Event
     from piimage.flash.sources import Source
     from piimage.flash.writer import Mode, Outcome
+
+
+#: Seconds that the cards get to stop in order, whoever is impatient.
+_STOPPING = 30.0
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +59,33 @@ def write_all(
 
     `begin` comes before anything of the card is changed: what it raises is the card's error, and the card is as it was.
 
-    Raises `KeyboardInterrupt` once all have stopped. A failure of ours, which is no `PiimageError`, is raised too.
+    Raises `KeyboardInterrupt` once all have stopped: a further one is heard only if that takes long, since a card
+    whose partition table is being proven must lose it first. A failure of ours, no `PiimageError`, is raised too.
     """
     stop = Flag()
     results = [Result(job) for job in jobs]
+    over = [Flag() for _ in jobs]
 
-    def work(result: Result) -> None:
+    def work(result: Result, over: Flag) -> None:
         try:
             _write(result, mode, begin, notify, stop)
         except BaseException as error:  # noqa: BLE001 -- kept for the caller's thread
             result.error = error
         if not isinstance(result.error, KeyboardInterrupt):
-            ended(result)
+            try:
+                ended(result)
+            except BaseException as error:  # noqa: BLE001 -- as above; the first one counts
+                result.error = result.error or error
+        over.set()
 
-    threads = [Thread(target=work, args=(result,), daemon=True) for result in results]
-    for thread in threads:
-        thread.start()
     try:
-        _join(threads)
+        with _undisturbed():
+            for each in zip(results, over, strict=True):
+                Thread(target=work, args=each, daemon=True).start()
+        _wait(over)
     except BaseException:
         stop.set()
-        _join(threads)
+        _wait_stopping(over)
         raise
     for result in results:
         if result.error is not None and not isinstance(result.error, PiimageError):
@@ -121,7 +135,30 @@ def _write(
         result.seen = held.reread_table()
 
 
-def _join(threads: Sequence[Thread]) -> None:
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No signal is heard in the block: all threads begin, or none. Theirs is the same mask, so that this one hears."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _wait(over: Sequence[Flag]) -> None:
+    """Until all threads are over. Not by `join`: one that is interrupted holds its thread for ended (bpo-45274)."""
+    for flag in over:
+        while not flag.wait(0.2):
+            pass
+
+
+def _wait_stopping(over: Sequence[Flag]) -> None:
+    until = time.monotonic() + _STOPPING
+    while True:
+        try:
+            _wait(over)
+        except KeyboardInterrupt:
+            if time.monotonic() > until:
+                raise
+        else:
+            return

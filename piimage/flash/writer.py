@@ -7,17 +7,17 @@ then the head without its first block, the first block (with the partition table
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Literal
 
-from piimage.errors import WriteFailedError
+from piimage.errors import PiimageError, WriteFailedError
 from piimage.flash import journal
 from piimage.flash.capacity import probe, scatter, strays
 from piimage.flash.compare import Comparison
+from piimage.flash.ends import FIRST, Ends
 from piimage.flash.events import Event, Meter
 from piimage.flash.journal import Journal
 from piimage.flash.lanes import Lanes
@@ -34,9 +34,6 @@ Mode = Literal["fresh", "resume", "update"]
 _STRETCH = 64 << 20
 #: Differences are written in pieces of this size: cards write no less at a time.
 _PIECE = 64 << 10
-_TAIL = 1 << 20
-#: Requests near the end are small: some readers fail at large ones (the kernel's `last_sector_bug`).
-_LAST = 64 << 10
 _SAMPLES = 32
 #: Comparing first pays while at least this part of the card is right already: at usual rates, half of what would
 #: be written twice as fast as read.
@@ -92,8 +89,9 @@ def write_card(
     `stop` ends the write from another thread. `begin` is asked before the first byte of the card is changed, and
     `proof` about the source before the head is written: what either raises ends the write.
 
-    Raises `WriteFailedError`, `VerifyError`, and `KeyboardInterrupt` when told to stop; after each, and after any
-    break, the card has no partition table, or is what it was if `begin` was not asked yet.
+    Raises `WriteFailedError`, `VerifyError`, what reading the source raises, and `KeyboardInterrupt` when told to
+    stop; after each, and after any break, the card has no partition table, which the message says, or is what it was
+    if `begin` was not asked yet. Of a card that does not take its table back the message says that.
     """
     if size < payload.size:
         raise WriteFailedError(
@@ -116,7 +114,13 @@ def write_card(
         writing = _Writing(
             medium, payload, reader, lanes=lanes, notify=notify, title=title, stop=stop or Flag()
         )
-        return writing.run(mode, probed=probed, begin=begin, proof=proof)
+        try:
+            return writing.run(mode, probed=probed, begin=begin, proof=proof)
+        except PiimageError as error:
+            if writing.ends.is_blank:
+                error.message += "; the card is left without a partition table"
+                error.hint = error.hint or "once that is put right, write the card again"
+            raise
 
 
 class _Writing:
@@ -138,6 +142,7 @@ class _Writing:
         self._began = time.monotonic()
         self._room = [(0, medium.size)]
         self._head = [(0, payload.head)]
+        self.ends = Ends(medium, payload.head)
         self._journal = Journal(
             fingerprint=payload.fingerprint, title=title[:200], phase="begun", done=0
         )
@@ -153,7 +158,7 @@ class _Writing:
         first = next(body, [])
         self._meter.expect(write=todo.amount, verify=self._expected(todo))
         begin()
-        self._lanes.once(lambda: self._blank(todo.keep))
+        self._lanes.once(lambda: self.ends.blank(todo.keep))
         self._note("begun", todo.done)
         if probed and not todo.done:
             self._meter.begin("probe")
@@ -233,23 +238,6 @@ class _Writing:
     def _has_journal(self) -> bool:
         return self._payload.head >= journal.OFFSET + journal.SIZE
 
-    def _blank(self, keep: Sequence[Range]) -> None:
-        """No partition table, no old signatures at both ends, but for `keep`; the first block goes first."""
-        self._medium.zero(0, BLOCK)
-        self._medium.flush()
-        self._medium.zero(BLOCK, self._payload.head - BLOCK)
-        self._zero_tail(keep)
-        self._medium.flush()
-
-    def _zero_tail(self, keep: Sequence[Range]) -> None:
-        """Zeros over the last MiB, but for `keep`: an old GPT has its copy at the end."""
-        size = self._medium.size
-        start = max(self._payload.head, (size - _TAIL) // BLOCK * BLOCK)
-        careful = (size - _LAST) // BLOCK * BLOCK
-        for at, length in without([(start, size - start)] if start < size else [], keep):
-            for begin, count in pieces([(at, length)], BLOCK if at >= careful else CHUNK):
-                self._medium.zero(begin, count)
-
     def _note(self, phase: str, done: int) -> None:
         """Write the journal; it is safe with the next flush, and until then the one before holds."""
         self._journal = replace(self._journal, phase=phase, done=done)
@@ -270,26 +258,21 @@ class _Writing:
 
     def _finish(self, head: Sequence[Range]) -> int:
         """The head, its first block last; then what makes the card this node is read once more."""
-        first = [(0, BLOCK)]
+        first = [FIRST]
         stamp = [(patch.offset, len(patch.data)) for patch in self._payload.patches]
         delta = rounded([*head, *stamp], BLOCK, self._medium.size)
-        self._lanes.once(lambda: self._zero_tail(self._needed))
+        self._lanes.once(lambda: self.ends.zero_tail(self._needed))
         try:
             self._meter.begin("finish")
             self._card.write(without(head, first))
             self._lanes.once(self._medium.flush)
+            self.ends.is_blank = False
             self._card.write(first)
             self._lanes.once(self._medium.flush)
             return self._card.verify(delta)
-        except BaseException:
-            self._take_back()
+        except BaseException as error:
+            self.ends.take_back(error)
             raise
-
-    def _take_back(self) -> None:
-        """The partition table goes again: what could not be proven is no card."""
-        with suppress(WriteFailedError):
-            self._medium.zero(0, BLOCK)
-            self._medium.flush()
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._began, 1)

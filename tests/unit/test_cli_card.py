@@ -82,7 +82,7 @@ def test_a_card_without_a_cluster_to_compare_with(piimage, card):
     code, out, _ = piimage("card", card)
     assert code == 0
     assert out.splitlines() == [
-        f"card      `{card}`: 50.3 MB",
+        f"card      `{card}`: 48.0 MiB",
         "cluster   abacus",
         "node      node3 (number 3)",
         f"build     {'b' * 12}",

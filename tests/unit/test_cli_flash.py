@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import gzip
 import io
 import json
 import os
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import current_thread
+from threading import enumerate as enumerate_threads
 
 import pytest
 from tiny_card import BOOT, SIZE, dirty_card, make_build
 
 from piimage import resolve
 from piimage.bases.cache import Cache
-from piimage.cli.main import main
+from piimage.cli.main import _Interrupt, main
 from piimage.disk import fat
 from piimage.disk.slots import apply_patches
 from piimage.disk.sparse import copy_sparse
@@ -31,6 +38,8 @@ from piimage.flash.sources import Source
 from piimage.host import by_sudo
 from piimage.state import cards, state
 from piimage.state.cards import CardRecord
+
+SIGNAL = signal.signal  # which must do nothing for `main` in this process
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,140 @@ def test_an_interrupted_write_says_what_the_card_is(piimage, card, monkeypatch, 
     assert ("has no partition table" in done.stderr) is begun
     assert ("--resume" in done.stderr) is begun
     assert ("nothing was written" in done.stderr) is not begun
+
+
+def test_two_who_interrupt_do_not_outrun_a_card_that_stops(piimage, card, monkeypatch):
+    """A terminal that is closed sends SIGHUP twice: from the kernel, and from the shell."""
+    stopped = []
+
+    def write(*_, begin, stop, **__):
+        begin()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1.2)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        stopped.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(several, "write_card", write)
+
+    try:
+        SIGNAL(signal.SIGINT, _Interrupt())
+        done = piimage(card, "--node", "1", "--yes")
+    finally:
+        SIGNAL(signal.SIGINT, signal.default_int_handler)
+
+    assert (done.returncode, stopped) == (130, [1])
+    assert "the card is not finished and has no partition table" in done.stderr
+
+
+def test_of_several_cards_that_are_interrupted_each_is_told(piimage, home, card, monkeypatch):
+    true = several.write_card
+
+    def write(fd, size, payload, **options):
+        if options["title"].startswith("node1"):
+            return true(fd, size, payload, **options)
+        options["begin"]()
+        for thread in enumerate_threads():
+            if "(work)" in thread.name and thread is not current_thread():
+                thread.join(60)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert options["stop"].wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(several, "write_card", write)
+    other = home / "other.img"
+    done = piimage("--node", f"1={card}", "--node", f"2={other}", "--yes")
+
+    assert done.returncode == 130
+    assert f"interrupted: `{other}` is not finished and has no partition table" in done.stderr
+    assert f"; `{card}` is whole and proven" in done.stderr
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_events_that_nobody_can_take(piimage, card, monkeypatch, last):
+    """The disk that stdout goes to is full: not the cache, and it is told what the card is now."""
+
+    class Full(io.StringIO):
+        def write(self, text):
+            if not last or '"done"' in text[:20]:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return len(text)
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(sys, "stdout", Full())
+
+    done = piimage(card, "--node", "1", "--yes", "--json")
+
+    assert done.returncode == 7
+    left = "the card is whole and proven" if last else "the card is left without a partition table"
+    assert f"cannot write events to stdout: no space left on device; {left}" in done.stderr
+    assert "cache" not in done.stderr
+    assert (card.read_bytes()[510:512] == b"\x55\xaa") is last
+
+
+def test_a_packed_image_that_is_damaged_says_what_the_card_is_now(piimage, card, home, tiny):
+    packed = home / "image.img.gz"
+    data = bytearray(gzip.compress(tiny.read_bytes()))
+    data[-6] ^= 1  # the checksum of all of it
+    packed.write_bytes(data)
+
+    done = piimage(card, "--image", packed, "--yes")
+
+    assert done.returncode == 1
+    first, hint, *_ = done.stderr.splitlines()[-2:]
+    assert first.startswith("error: `image.img.gz` is damaged: ")
+    assert first.endswith("; the card is left without a partition table")
+    assert hint == "hint: once that is put right, write the card again"
+    assert not any(card.read_bytes()[:4096])
+
+
+@pytest.mark.parametrize("option", ["--json", "--quiet", "--no-option"])
+def test_who_waits_for_another_flash_is_told(piimage, home, card, option, monkeypatch):
+    cluster = resolve.load(home / "cluster.yaml", env={}).cluster
+    state.init(cluster).record_card(
+        CardRecord(node="node0", build="b", variant="v", written="", size=1)
+    )
+    true, refused = fcntl.flock, []
+
+    def flock(fd, kind):
+        name = Path(f"/proc/self/fd/{fd}").readlink().name
+        if name.startswith("next-card-") and not refused:
+            refused.append(name)
+            raise BlockingIOError
+        return true(fd, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    options = [] if option == "--no-option" else [option]
+
+    done = piimage(card, *options, said="y\n")
+
+    assert done.returncode == 0, done.stderr
+    where = done.stdout if option == "--json" else done.stderr
+    assert where.count("waiting for another piimage to end") == 1
+    if option == "--json":
+        assert done.events[0]["event"] == "wait"
+
+
+def test_names_cannot_draw_on_the_terminal(piimage, home):
+    """Neither of a card that is asked about, nor of one that is written, nor of one that is refused."""
+    name = "a\n\x1b[2Jb\udcff"
+    shown = "a\\n\\x1b[2Jb\\udcff"
+
+    asked = piimage(name, "--node", "1", "--dry-run")
+    done = piimage(name, "--node", "1", "--yes")
+    refused = piimage(f"none/{name}/x", "--node", "1", "--yes")
+
+    for out in (asked.stdout, done.stderr, refused.stderr):
+        assert shown in out
+        assert "\x1b" not in out
+        assert "\nb" not in out
+    assert done.returncode == 0
+    assert (home / name).stat().st_size == SIZE
 
 
 def test_an_image_of_anybody(piimage, card, tiny):
@@ -402,8 +545,8 @@ def test_who_chooses_the_next_node_waits_for_its_turn(piimage, home, card, argum
     held, taken = Cache.lock, []
 
     @contextmanager
-    def lock(cache, name):
-        with held(cache, name):
+    def lock(cache, name, **how):
+        with held(cache, name, **how):
             if name.startswith("next-card-"):
                 taken.append(name)
                 for number in range(5):  # what the other one has done meanwhile

@@ -54,6 +54,9 @@ CODES = {
 }
 
 
+ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+
 @pytest.fixture
 def ends(monkeypatch, capsys, tmp_path):
     """Runs `main` on a command that does what it is given; returns exit code and both streams."""
@@ -64,12 +67,13 @@ def ends(monkeypatch, capsys, tmp_path):
         app.command()(action)
         monkeypatch.setattr(cli, "app", app)
         monkeypatch.setattr(sys, "argv", ["piimage"])
-        old = signal.getsignal(signal.SIGTERM)
+        old = {number: signal.getsignal(number) for number in ENDING}
         try:
             with pytest.raises(SystemExit) as caught:
                 cli.main()
         finally:
-            signal.signal(signal.SIGTERM, old)
+            for number, handler in old.items():
+                signal.signal(number, handler)
         return caught.value.code, *capsys.readouterr()
 
     return with_command
@@ -161,21 +165,25 @@ def test_interrupted(ends, error):
     assert err.strip() == "interrupted; nothing half-written was left"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+WAITING = textwrap.dedent("""
+    import signal, sys, time, typer
+    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, signal.SIG_DFL)  # this shell may ignore them
+    from piimage.cli import main
+    main.app = typer.Typer()
+    @main.app.command()
+    def wait() -> None:
+        print("ready", flush=True)
+        time.sleep(60)
+    sys.argv = ["piimage"]
+    main.main()
+""")
+
+
+@pytest.mark.parametrize("number", ENDING)
 def test_a_real_signal(number):
-    script = textwrap.dedent("""
-        import sys, time, typer
-        from piimage.cli import main
-        main.app = typer.Typer()
-        @main.app.command()
-        def wait() -> None:
-            print("ready", flush=True)
-            time.sleep(60)
-        sys.argv = ["piimage"]
-        main.main()
-    """)
     child = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     with child:
         assert child.stdout.readline() == "ready\n"
@@ -184,6 +192,55 @@ def test_a_real_signal(number):
 
     assert child.returncode == 130
     assert told == "interrupted; nothing half-written was left\n"
+
+
+def test_who_runs_under_nohup_goes_on():
+    code = WAITING.replace("SIG_DFL", "SIG_IGN")
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with child:
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.3)
+        child.kill()
+
+
+def test_a_terminal_that_is_closed(tmp_path):
+    """What is drawn meanwhile and said afterwards meets errors: neither is a failure of its own."""
+    code = WAITING.replace(
+        "time.sleep(60)",
+        "from piimage.cli.console import progress_for\n"
+        "    with progress_for().step('long'):\n        time.sleep(60)",
+    )
+    master, slave = os.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY)\n{code}"],
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    os.close(slave)
+    told = b""
+    while b"long" not in told:
+        told += os.read(master, 1000)
+    os.close(master)
+
+    assert child.wait(20) == 130
+    assert list(tmp_path.iterdir()) == [], "a report of an unexpected error"
+
+
+@pytest.mark.parametrize("said", ["a line", "x" * 100_000])
+def test_what_is_printed_onto_a_full_disk_is_a_failure(said):
+    code = WAITING.replace("time.sleep(60)", f"print({said!r})")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 -- a device
+        done = subprocess.run(
+            [sys.executable, "-c", code.replace('print("ready", flush=True)', "pass")],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+
+    assert done.returncode == 7
+    assert "no space left on device" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert "ignored" not in done.stderr
 
 
 @pytest.fixture

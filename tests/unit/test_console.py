@@ -14,9 +14,9 @@ import time
 import pytest
 
 from piimage.cli import console
-from piimage.cli.console import Live, Plain, human, progress_for
+from piimage.cli.console import Live, Plain, progress_for
 from piimage.cli.lines import Line, Rate, span
-from piimage.progress import Quiet
+from piimage.progress import Quiet, human
 
 
 @pytest.mark.parametrize(

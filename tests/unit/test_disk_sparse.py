@@ -136,9 +136,9 @@ def test_a_full_disk_says_how_much_was_needed(tmp_path):
     with (
         file_size_limit(65536),
         pytest.raises(
-            WriteFailedError, match=r"`[^`]*/a.img`: file too large \(40.0 MB are needed\)"
+            WriteFailedError, match=r"`[^`]*/a.img`: file too large \(40.0 MiB are needed\)"
         ),
-        replacing(path, needed=40_000_000) as partial,
+        replacing(path, needed=40 * MIB) as partial,
     ):
         partial.write_bytes(bytes(MIB))
 
@@ -157,12 +157,12 @@ def test_copy_on_a_full_disk_names_the_file_to_be(tmp_path):
 
 
 def test_room_is_checked_up_front(tmp_path, monkeypatch):
-    usage = SimpleNamespace(free=10**8)
+    usage = SimpleNamespace(free=100 * MIB)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
-    require_space(tmp_path, 5 * 10**7)
-    with pytest.raises(WriteFailedError, match=r"100.0 MB free, 2.0 GB are needed"):
-        require_space(tmp_path, 2 * 10**9)
+    require_space(tmp_path, 50 * MIB)
+    with pytest.raises(WriteFailedError, match=r"100.0 MiB free, 2.0 GiB are needed"):
+        require_space(tmp_path, 2048 * MIB)
 
 
 def test_partials_of_the_dead_go_and_of_the_living_stay(tmp_path):

@@ -68,10 +68,10 @@ def test_an_honest_card_passes_and_keeps_what_it_must(fake):
 def test_a_fake_is_found_and_its_room_told(fake, kind, parts):
     real = SIZE // parts
 
-    with pytest.raises(VerifyError, match=r"says that it has 41\.9 MB, and has about") as caught:
+    with pytest.raises(VerifyError, match=r"says that it has 40\.0 MiB, and has about") as caught:
         probe(fake(real, kind), keep=[], fill=[(MIB, 10 * MIB)])
 
-    told = float(caught.value.message.split("about ")[1].split(" MB")[0]) * 1e6
+    told = float(caught.value.message.split("about ")[1].split(" MiB")[0]) * MIB
     assert real / 3 <= told <= real * 1.05
     assert "fake" in caught.value.hint
 

@@ -37,7 +37,7 @@ def test_a_card_in_a_usb_reader(machine):
     assert (found.transport, found.removable, found.read_only) == ("usb", True, False)
     assert (found.model, found.serial) == ("Generic SD/MMC CRW", "201209")
     assert [path.name for path in found.by_id] == ["usb-Generic_SD-0:0"]
-    assert found.title == f"`{node}`: 67.1 MB, Generic SD/MMC CRW, serial 201209, usb"
+    assert found.title == f"`{node}`: 64.0 MiB, Generic SD/MMC CRW, serial 201209, usb"
 
 
 def test_a_card_in_an_mmc_slot_is_known_by_its_cid(machine):

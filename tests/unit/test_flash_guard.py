@@ -357,7 +357,7 @@ def test_all_reasons_are_told_at_once(machine, card):
     assert caught.value.message.splitlines() == [
         f"`{card}` is refused:",
         "    open-elsewhere: `dd` (process 77) has `sdb` open",
-        "    too-small: it has 67.1 MB and the image needs 68.2 MB",
+        "    too-small: it has 64.0 MiB and the image needs 65.0 MiB",
     ]
     assert caught.value.hint == "`piimage flash --list` shows the devices that can be written to"
 

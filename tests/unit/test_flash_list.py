@@ -45,7 +45,7 @@ def test_no_card(machine):
         "no card to write to: put one in, or see below why a device is none",
         "",
         "cannot be written to:",
-        "  `/dev/sda`: 67.1 MB, sata",
+        "  `/dev/sda`: 64.0 MiB, sata",
         f"    not-removable: {NOT_REMOVABLE}",
         "    system-disk: this machine runs from it (`/`)",
     ]
@@ -61,10 +61,10 @@ def test_cards_come_first_with_what_they_hold(machine, written):
 
     assert text(machine)[:9] == [
         "can be written to:",
-        "  `/dev/sdb`: 67.1 MB, usb",
+        "  `/dev/sdb`: 64.0 MiB, usb",
         "    holds node3 of lab, build b0b1b2",
         "    /dev/disk/by-id/usb-Generic_SD-0:0",
-        "  `/dev/sdd`: 67.1 MB, usb",
+        "  `/dev/sdd`: 64.0 MiB, usb",
         "    holds nothing known",
         "    `sdd` (vfat) is mounted at `/media/card`: `--unmount` unmounts it",
         "",
@@ -86,7 +86,7 @@ def test_a_user_who_may_not_read_a_card_sees_it_all_the_same(machine, monkeypatc
     monkeypatch.setattr("os.access", lambda *_: False)
     assert text(machine)[:3] == [
         "can be written to:",
-        "  `/dev/sdb`: 67.1 MB, usb",
+        "  `/dev/sdb`: 64.0 MiB, usb",
         '    what it holds only root may read: `sudo "$(which piimage)" flash --list`',
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -260,6 +261,33 @@ def flipping(at, times):
         return count
 
     return lambda _, offset: answer if offset == at else None
+
+
+def test_a_card_that_does_not_take_its_table_back_is_not_said_to_be_blank(
+    stamped, card, monkeypatch
+):
+    """It was pulled after the table was written, and before that was proven."""
+    tables = []
+
+    def when(_, offset):
+        if offset == 0 and card.read_bytes()[510:512] == b"\x55\xaa":
+            tables.append(offset)
+            return raising(errno.ENODEV)
+        return None
+
+    flash(card, stamped)
+    card.write_bytes(bytes(card.stat().st_size))
+    failing(monkeypatch, "pwritev", when)
+    failing(monkeypatch, "preadv", when)
+
+    with pytest.raises(WriteFailedError) as caught:
+        flash(card, stamped)
+
+    assert len(tables) >= 2
+    assert "the card is gone" in caught.value.message
+    assert "may have its partition table already, and does not take it back" in caught.value.message
+    assert "left without" not in caught.value.message
+    assert "--update" in caught.value.hint
 
 
 def body_piece(payload):
