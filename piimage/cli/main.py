@@ -152,7 +152,8 @@ def _run() -> int:
     except OSError as error:
         if error.errno not in _FULL:
             return _unexpected(error)
-        _show(WriteFailedError(f"no room left on the disk: {error}", hint="free some space"))
+        where = "on the disk" if error.filename else "on the disk, or where stdout goes"
+        _show(WriteFailedError(f"no room left {where}: {error}", hint="free some space"))
         return ExitCode.WRITE_ERROR
     except Exception as error:  # noqa: BLE001 -- the last resort: a report instead of a trace
         return _unexpected(error)
