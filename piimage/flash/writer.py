@@ -7,6 +7,7 @@ then the head without its first block, the first block (with the partition table
 from __future__ import annotations
 
 import time
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -117,10 +118,12 @@ def write_card(
         try:
             return writing.run(mode, probed=probed, begin=begin, proof=proof)
         except PiimageError as error:
-            if writing.ends.is_blank:
-                error.message += "; the card is left without a partition table"
-                error.hint = error.hint or "once that is put right, write the card again"
-            raise
+            if not writing.ends.is_blank:
+                raise
+            told = copy(error)  # cards that share a source share its error too
+            told.message += "; the card is left without a partition table"
+            told.hint = told.hint or "once that is put right, write the card again"
+            raise told from error
 
 
 class _Writing:

@@ -300,6 +300,19 @@ def test_a_packed_image_that_is_damaged_says_what_the_card_is_now(piimage, card,
     assert not any(card.read_bytes()[:4096])
 
 
+def test_two_cards_of_one_image_that_is_wrong_are_each_told_once(piimage, home, card):
+    path = home / "dist" / "abacus" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["variants"]["worker"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+
+    done = piimage("--node", f"1={card}", "--node", f"2={home / 'other.img'}", "--yes", "--json")
+
+    told = [event["message"] for event in done.events if event["event"] == "failed"]
+    assert done.returncode == 4
+    assert [words.count("the card is left without a partition table") for words in told] == [1, 1]
+
+
 @pytest.mark.parametrize("option", ["--json", "--quiet", "--no-option"])
 def test_who_waits_for_another_flash_is_told(piimage, home, card, option, monkeypatch):
     cluster = resolve.load(home / "cluster.yaml", env={}).cluster
