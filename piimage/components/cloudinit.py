@@ -150,6 +150,13 @@ def image(cluster: Cluster, _role: Role, facts: Facts) -> Contribution:
     if takes_network(facts):
         entries[slots.NETWORK] = Slot(8 * _KIB)
     entries |= {path: Absent() for path in (_SWITCH, _UPGRADED) if facts.has(path)}
+    # Where there is one, vendor-data is read with ours, and makes users and runs commands like user-data.
+    own = (slots.USER_DATA, slots.META_DATA, slots.NETWORK)
+    entries |= {
+        path: Absent()
+        for path in facts.files
+        if path.startswith(f"{slots.SEED}/") and (path not in own or path not in entries)
+    }
     tokens = [*command_line(facts).split(), *firmware_hook.extra_tokens(facts)]
     present = {token.partition("=")[0] for token in tokens}
     return Contribution(

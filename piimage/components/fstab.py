@@ -19,6 +19,11 @@ PATH = "/etc/fstab"
 #: fstab(5): what separates fields or starts a comment is written in octal.
 _ESCAPES = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134", "#": "\\043"}
 _MIN_FIELDS, _MAX_FIELDS = 3, 6
+#: What names a disk or a part of one.
+_DISK = re.compile(r"(?:UUID|LABEL|PARTUUID|PARTLABEL|ID)=|/dev/(?:disk/|sd|nvme|mmcblk|mapper/)")
+#: With one of these no boot waits for a disk to come, nor ends in the emergency shell without it (systemd.mount(5)).
+_PATIENT = ("nofail", "noauto", "x-systemd.automount")
+_WITHOUT = "nofail,x-systemd.device-timeout=10s"
 
 
 def escape(field: str) -> str:
@@ -88,5 +93,28 @@ def entries(parts: Sequence[Contribution], facts: Facts) -> dict[str, Entry]:
     # Windows' line ends would be part of the last field, `defaults` for one: getmntent(3) keeps them.
     text = facts.text(PATH).replace("\r\n", "\n")
     check(text)
+    text = bootable_without(text, facts)
     wanted = render(text, mounts) if mounts else text
     return {} if wanted == facts.text(PATH) else {PATH: rewritten(facts, PATH, wanted)}
+
+
+def bootable_without(text: str, facts: Facts) -> str:
+    """`text` by which a node also starts without the disks that are not on its card: those of a card that was in use.
+
+    systemd waits 90 s for such a disk, and then asks for root's password on the console.
+    """
+    own = {place: facts.mounts.get(place) for place in ("/", facts.firmware)}
+    lines: list[str] = []
+    for raw in re.findall(r".*\n", with_newline(text)):
+        fields = _fields(raw)
+        if len(fields) >= _MIN_FIELDS and _DISK.match(fields[0]):
+            place = _unescape(fields[1])
+            options = fields[3].split(",") if len(fields) > _MIN_FIELDS else ["defaults"]
+            number = facts.mounts.get(place)
+            absent = number is None or (place not in own and number in own.values())
+            if absent and not set(options) & set(_PATIENT):
+                words = ",".join([*options, _WITHOUT])
+                lines.append("\t".join([*fields[:3], words, *(fields[4:] or ["0", "0"])]) + "\n")
+                continue
+        lines.append(raw)
+    return "".join(lines)

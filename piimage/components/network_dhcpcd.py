@@ -33,6 +33,9 @@ _MOVED_IN = "wpa_supplicant.conf"
 #: With `noipv6rs` dhcpcd leaves a router's word to the kernel, which would take an address and a way out from it.
 _SYSCTL = "/etc/sysctl.d/60-piimage-wire.conf"
 _KIB = 1024
+#: `profile` is used by name of a block that is one of ours no more; it harms nobody.
+_BLOCK = re.compile(r"[ \t]*(interface|ssid|profile)[ \t]+(\S+)")
+_LISTS = re.compile(r"[ \t]*(?:allow|deny)interfaces\b")
 _HEADING = "# added by piimage"
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+(?: [A-Za-z0-9_.-]+)*")
 
@@ -80,7 +83,7 @@ def config_text(stock: str, cluster: Cluster, node: Node) -> str:
 
     Without `static routers` there is no route but the subnet's; `noipv6rs` has dhcpcd ask no router for one.
     """
-    own = stock.partition(_HEADING)[0]
+    own = _without_ours(stock.partition(_HEADING)[0])
     rest = re.search(r"^(?:interface|ssid|profile)[ \t]", own, re.MULTILINE)
     ports = f"{_HEADING}\nallowinterfaces {' '.join([*WIRED, WIRELESS])}\n"
     head, tail = (own[: rest.start()], own[rest.start() :]) if rest else (own, "")
@@ -89,6 +92,24 @@ def config_text(stock: str, cluster: Cluster, node: Node) -> str:
         f"interface {name}\nstatic ip_address={node.address}\n{way}noipv6rs\n" for name in WIRED
     )
     return with_newline(head) + ports + with_newline(tail) + wire
+
+
+def _without_ours(text: str) -> str:
+    """dhcpcd.conf(5) without its blocks of our ports, whose options would add to ours, and without lists of ports.
+
+    A block goes on until the next one begins. Comments stay.
+    """
+    kept: list[str] = []
+    dropping = False
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+        block = _BLOCK.match(line)
+        if block:
+            dropping = block[1] == "interface" and block[2] in (*WIRED, WIRELESS)
+        said = bool(line.strip()) and not line.lstrip().startswith("#")
+        if said and (dropping or _LISTS.match(line)):
+            continue
+        kept.append(line)
+    return "".join(kept)
 
 
 def _outward(cluster: Cluster) -> str:

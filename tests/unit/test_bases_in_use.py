@@ -12,7 +12,7 @@ from fixtures.card import Node, folder, link, text
 from fixtures.facts_of import facts_of
 
 from piimage import apply
-from piimage.components import ssh
+from piimage.components import fstab, network_dhcpcd, ssh
 from piimage.delta import Absent, Delta, Symlink, Tree
 from piimage.errors import ImageError
 from piimage.plan import plan
@@ -174,6 +174,86 @@ def test_wpa_supplicant_knows_no_other_network(make, wifi):
 
     assert found["/etc/wpa_supplicant/wpa_supplicant-wlan0.conf"] == Absent()
     assert (found[common] == Absent()) == (wifi is None)
+
+
+def test_networkd_gets_no_other_file_for_our_ports():
+    """Of those that fit a port the first counts, and `10-eth0` comes before netplan's `10-netplan-eth0`."""
+    place = "/etc/systemd/network"
+    texts = {
+        "10-eth0.network": "[Match]\nName=eth0\n[Network]\nAddress=192.168.1.5/24\n",
+        "05-all.network": "[Match]\nName=lo e*\n",
+        "20-kind.network": "[Match]\nType=ether\n",
+        "30-other.network": "[Match]\nName=!eth0 eth1\n",
+        "40-stick.network": "[Match]\nMACAddress=00:11:22:33:44:55\n#Name=eth0\nType=ether\nName=enx*\n",
+        "10-eth0.link": "[Match]\nOriginalName=eth0\n[Link]\nWakeOnLan=off\n",
+    }
+    facts = with_nodes(ubuntu.noble(), {f"{place}/{name}": text(t) for name, t in texts.items()})
+
+    found = entries(facts)
+
+    gone = {p.rpartition("/")[2] for p, e in found.items() if p.startswith(place) and e == Absent()}
+    assert gone == {"10-eth0.network", "05-all.network", "20-kind.network"}
+
+
+def test_dhcpcd_forgets_addresses_of_another_network():
+    """Options of two blocks of a port add up, and one address of Wi-Fi would be that of all nodes."""
+    stock = (
+        "# own\nhostname\ndenyinterfaces eth0\ninterface eth0\nstatic ip_address=192.168.1.5/24\n"
+        "static routers=192.168.1.1\n# a note\ninterface eth1\nstatic ip_address=172.16.0.1/24\n"
+        "interface wlan0\nstatic ip_address=192.168.1.6/24\nssid home\nstatic routers=192.168.1.1"
+    )
+    cluster = phony.cluster()
+
+    made = network_dhcpcd.config_text(stock, cluster, cluster.nodes[1])
+
+    head, _, tail = made.partition("# added by piimage\n")
+    assert head == "# own\nhostname\n# a note\n"
+    assert tail == (
+        "allowinterfaces eth0 end0 wlan0\n"
+        "interface eth1\nstatic ip_address=172.16.0.1/24\nssid home\nstatic routers=192.168.1.1\n"
+        "interface eth0\nstatic ip_address=10.1.10.241/24\nnogateway\nnoipv6rs\n"
+        "interface end0\nstatic ip_address=10.1.10.241/24\nnogateway\nnoipv6rs\n"
+    )
+
+
+def test_vendor_data_beside_our_seed_makes_nobody():
+    seed = "/var/lib/cloud/seed/nocloud"
+    names = ("user-data", "meta-data", "network-config", "vendor-data")
+    facts = with_nodes(
+        raspios.trixie(), {f"{seed}/{name}": text("#cloud-config\n") for name in names}
+    )
+
+    found = entries(facts)
+
+    gone = {path for path, entry in found.items() if entry == Absent() and path.startswith(seed)}
+    assert gone == {f"{seed}/vendor-data", f"{seed}/network-config"}
+
+
+@pytest.mark.parametrize(
+    ("line", "becomes"),
+    [
+        ("UUID=0a-1 /data ext4 defaults,noatime 0 2", "UUID=0a-1\t/data\text4\tdefaults,noatime,{}\t0\t2"),
+        ("LABEL=nas /srv/n\\040s ext4", "LABEL=nas\t/srv/n\\040s\text4\tdefaults,{}\t0\t0"),
+        ("/dev/sda1 /media/stick vfat umask=0", "/dev/sda1\t/media/stick\tvfat\tumask=0,{}\t0\t0"),
+        ("UUID=0a-1 none swap sw 0 0", "UUID=0a-1\tnone\tswap\tsw,{}\t0\t0"),
+        ("UUID=0a-1 /data ext4 nofail 0 2", ""),
+        ("UUID=0a-1 /data ext4 ro,noauto 0 2", ""),
+        ("/swapfile none swap sw 0 0", ""),
+        ("tmpfs /tmp tmpfs size=64m 0 0", ""),
+        ("#UUID=0a-1 /data ext4 defaults 0 2", ""),
+    ],
+)  # fmt: skip
+def test_no_boot_ends_for_want_of_a_disk_of_another_machine(line, becomes):
+    card = ubuntu.noble()
+    before = card.root["/etc/fstab"].content.decode()
+    facts = with_nodes(card, with_lines(card, "/etc/fstab", f"{line}\n".encode()))
+
+    after = fstab.bootable_without(facts.text("/etc/fstab"), facts)
+
+    patient = becomes.format("nofail,x-systemd.device-timeout=10s")
+    assert after == before + (patient or line) + "\n"
+    assert ("/etc/fstab" in entries(facts)) == bool(becomes)
+    assert fstab.bootable_without(after, facts) == after
 
 
 SERVICE = """\
