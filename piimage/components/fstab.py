@@ -105,7 +105,7 @@ def bootable_without(text: str, facts: Facts) -> str:
     """
     own = {place: facts.mounts.get(place) for place in ("/", facts.firmware)}
     lines: list[str] = []
-    for raw in re.findall(r".*\n", with_newline(text)):
+    for raw in re.findall(r"[^\n]*\n|[^\n]+", text):
         fields = _fields(raw)
         if len(fields) >= _MIN_FIELDS and _DISK.match(fields[0]):
             place = _unescape(fields[1])
