@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from piimage.components.contribution import Check
     from piimage.emulator import Accel
 
-#: Seconds in which a node must be off after its power button was pressed (design: workers within two minutes).
+#: Seconds in which a node must be off after its power button was pressed (docs/adr/0007: dead servers included).
 _POWER_OFF = 120
 _EMULATED = 3
 #: Seconds in which ssh must let us in once the console shows a login prompt.

@@ -63,7 +63,7 @@ class Plain:
         finally:
             self._depth -= 1
         took = time.monotonic() - line.began
-        if took > 2:  # noqa: PLR2004 -- design: what takes longer shows itself
+        if took > 2:  # noqa: PLR2004 -- what takes longer says how long
             self.say(f"{'  ' * self._depth}{title}: done in {took:.0f} s")
 
     @contextmanager

@@ -28,7 +28,7 @@ _LOCALTIME = Path("/etc/localtime")
 _ZONES = Path("/usr/share/zoneinfo")
 #: Networks larger than this are ways to everywhere (a VPN's 0.0.0.0/1), not places where somebody is.
 _A_PLACE = 8
-#: That of the talk, then others of RFC 1918 which routers, containers and VPNs seldom take by themselves.
+#: That of the sample, then others of RFC 1918 which routers, containers and VPNs seldom take by themselves.
 _CANDIDATES = (
     *(f"10.{second}.10.0/24" for second in range(1, 100)),
     *(f"192.168.{third}.0/24" for third in range(50, 100)),
