@@ -18,7 +18,7 @@ from piimage.report import shown
 from piimage.spec.templates import TemplateFailedError, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from piimage.cluster import Cluster, Node, Overlay, OverlayFile, Role
     from piimage.components.contribution import Secrets
@@ -55,10 +55,12 @@ def packages(cluster: Cluster, role: Role) -> tuple[str, ...]:
 def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
     """Files, links and removals.
 
-    Raises `ConfigError` for a template that fails, `UnsupportedError` for an owner that the base does not have.
+    Raises `ConfigError` for a template that fails, `UnsupportedError` for an owner that the base does not have, and
+    `ClashError` for a path of two overlays.
     """
     delta = Delta()
     overlays = used(cluster, role)
+    _guard_filled(overlays)
     for overlay in overlays:
         context = variant_context(cluster, role, words_of(facts))
         entries: dict[str, Entry] = {
@@ -74,6 +76,20 @@ def image(cluster: Cluster, role: Role, facts: Facts) -> Contribution:
         mask=tuple(name for overlay in overlays for name in overlay.mask),
         replaces=frozenset(path for overlay in overlays for path in overlay.replaces),
     )
+
+
+def _guard_filled(overlays: Iterable[Overlay]) -> None:
+    """Raise `ClashError` for two templates that stamps fill: slots may be equal where what they say is not."""
+    filled: dict[str, tuple[str, OverlayFile]] = {}
+    for overlay in overlays:
+        for file in (each for each in overlay.files if each.per_node):
+            other, earlier = filled.get(file.path, ("", file))
+            if earlier.content != file.content and file.path not in overlay.replaces:
+                raise ClashError(
+                    f"`{file.path}` is claimed by `{OWNER}{other}` and by `{OWNER}{overlay.name}`",
+                    hint="an overlay may say `replaces:` for a path that it takes over",
+                )
+            filled[file.path] = overlay.name, file
 
 
 def stamp(cluster: Cluster, node: Node, facts: Facts, _secrets: Secrets) -> Stamp:

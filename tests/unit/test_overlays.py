@@ -171,6 +171,18 @@ def test_two_claims_on_a_path_are_refused_and_both_are_named():
     assert caught.value.exit_code == ExitCode.BAD_CONFIG
 
 
+def test_two_templates_for_each_node_are_two_claims_though_their_slots_are_equal():
+    first = site(file(MOTD, b"{{ node.name }}", "template", per_node=True))
+    words = b"{{ node.role }}"
+    other = site(file(MOTD, words, "template", per_node=True), name="other")
+    said = site(file(MOTD, words, "template", per_node=True), name="other", replaces=(MOTD,))
+
+    with pytest.raises(ClashError, match="is claimed by `overlay site` and by `overlay other`"):
+        entries(first, other)
+    assert stamped(first, said).slots[MOTD].rstrip() == b"worker"
+    assert stamped(first, replace(first, name="same")).slots[MOTD].rstrip() == b"node1"
+
+
 def test_a_component_is_not_overwritten_unless_that_is_said():
     path = "/etc/ssh/sshd_config.d/10-piimage.conf"
 
