@@ -16,11 +16,12 @@ _INSTALLED = ("installed", "triggers-awaited", "triggers-pending")
 
 @dataclass(frozen=True, slots=True)
 class FstabLine:
-    """One line of fstab(5): `spec` such as `LABEL=boot`, `target` an absolute path, `fstype`."""
+    """One line of fstab(5): `spec` such as `LABEL=boot`, `target` an absolute path, `fstype`, `options`."""
 
     spec: str
     target: str
     fstype: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ def fstab(text: str) -> list[FstabLine]:
         spec, target, fstype = (_OCTAL.sub(_character, word) for word in words[:3])
         spec = spec.replace('"', "")  # mount(8) takes LABEL="boot" as well
         if target.startswith("/"):
-            found.append(FstabLine(spec, target.rstrip("/") or "/", fstype))
+            options = tuple(words[3].split(",")) if len(words) > 3 else ()  # noqa: PLR2004 -- fstab(5)
+            found.append(FstabLine(spec, target.rstrip("/") or "/", fstype, options))
     return found
 
 
@@ -81,7 +83,8 @@ def mount_unit(text: str) -> FstabLine | None:
     what, where = fields.get("What", ""), fields.get("Where", "")
     if not what or not where.startswith("/"):
         return None
-    return FstabLine(what, where.rstrip("/") or "/", fields.get("Type", "auto"))
+    options = tuple(fields["Options"].split(",")) if fields.get("Options") else ()
+    return FstabLine(what, where.rstrip("/") or "/", fields.get("Type", "auto"), options)
 
 
 def dpkg_status(text: str) -> Packages:

@@ -22,7 +22,7 @@ _MIN_FIELDS, _MAX_FIELDS = 3, 6
 #: What names a disk or a part of one.
 _DISK = re.compile(r"(?:UUID|LABEL|PARTUUID|PARTLABEL|ID)=|/dev/(?:disk/|sd|nvme|mmcblk|mapper/)")
 #: With one of these no boot waits for a disk to come, nor ends in the emergency shell without it (systemd.mount(5)).
-_PATIENT = ("nofail", "noauto", "x-systemd.automount")
+PATIENT = ("nofail", "noauto", "x-systemd.automount")
 _WITHOUT = "nofail,x-systemd.device-timeout=10s"
 
 
@@ -112,7 +112,7 @@ def bootable_without(text: str, facts: Facts) -> str:
             options = fields[3].split(",") if len(fields) > _MIN_FIELDS else ["defaults"]
             number = facts.mounts.get(place)
             absent = number is None or (place not in own and number in own.values())
-            if absent and not set(options) & set(_PATIENT):
+            if absent and not set(options) & set(PATIENT):
                 words = ",".join([*options, _WITHOUT])
                 lines.append("\t".join([*fields[:3], words, *(fields[4:] or ["0", "0"])]) + "\n")
                 continue

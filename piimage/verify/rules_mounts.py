@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from piimage.bases.guest_text import fstab, mount_unit
 from piimage.bases.layout import mount_lines, partition_of
 from piimage.bases.units import ADMIN
+from piimage.components.fstab import PATIENT
 from piimage.facts import FileFact
 from piimage.verify.catalog import Finding
 
@@ -62,10 +63,12 @@ def _mounted(view: View) -> list[FstabLine]:
 def _leads(view: View, path: str, entry: FstabLine) -> Iterator[Finding]:
     """To a partition of this card, to the right one, with the right type."""
     partition = partition_of(entry.spec, view.table)
+    own = {"/": view.place.root, view.place.mountpoint: view.place.firmware}
     if partition is None:
-        yield Finding("PI203", path, f"`{entry.spec}` is not on this card")
+        if entry.target in own or not set(entry.options) & set(PATIENT):
+            yield Finding("PI203", path, f"`{entry.spec}` is not on this card")
         return
-    due = {"/": view.place.root, view.place.mountpoint: view.place.firmware}.get(entry.target)
+    due = own.get(entry.target)
     if due not in (None, partition.number):
         yield Finding("PI203", path, f"`{entry.target}` gets another partition than its own")
     kind = partition.filesystem.type if partition.filesystem else "nothing"

@@ -71,9 +71,9 @@ def test_fstab_lines():
     )
 
     assert fstab(text) == [
-        FstabLine("proc", "/proc", "proc"),
-        FstabLine("PARTUUID=1badcafe-02", "/", "ext4"),
-        FstabLine("LABEL=a b", "/boot", "vfat"),
+        FstabLine("proc", "/proc", "proc", ("defaults",)),
+        FstabLine("PARTUUID=1badcafe-02", "/", "ext4", ("defaults", "noatime")),
+        FstabLine("LABEL=a b", "/boot", "vfat", ("defaults",)),
     ]
 
 

@@ -366,6 +366,22 @@ def test_first_boots_that_renew_a_disk_id_are_known(token, unit, renews):
 
 
 @pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("UUID=0badd15c /mnt/usb ext4 defaults 0 2", 1),
+        ("UUID=0badd15c /mnt/usb ext4", 1),
+        ("UUID=0badd15c /mnt/usb ext4 defaults,nofail,x-systemd.device-timeout=10s 0 2", 0),
+        ("LABEL=data /mnt/usb ext4 noauto", 0),
+        ("LABEL=other /boot/firmware vfat rw,nofail 0 2", 1),
+    ],
+)
+def test_a_disk_that_is_not_on_the_card_must_not_be_waited_for(line, told):
+    found = [f.message for f in rules_mounts.mounts(holding({"/etc/fstab": f"{line}\n"}))]
+
+    assert found.count(f"`{line.split()[0]}` is not on this card") == told
+
+
+@pytest.mark.parametrize(
     ("path", "text", "told"),
     [
         ("/etc/systemd/system/data.mount", "[Mount]\nWhat=/dev/disk/by-partuuid/01020304-03\n", 1),
