@@ -15,8 +15,8 @@ from typing import Any
 
 LIMIT: float = globals().get("LIMIT", 0)
 POINT: str = globals().get("POINT", "absent")
-#: The DHCP answer is what comes last; the others' end is a state of the association.
-_WAITS = {"right": "address", "wrong-passphrase": "refused", "absent": "radio"}
+#: What comes last: a DHCP client sets the address, and then the route. The others' end is a state of the association.
+_WAITS = {"right": ("address", "defaults"), "wrong-passphrase": ("refused",), "absent": ("radio",)}
 _LOG = Path("/run/piimage-radio/hostapd.log")
 #: The rehearsal's own unit, and netplan's or ifupdown's for wpa_supplicant: what they said explains a failure.
 _UNITS = ("a.service", "netplan-wpa-wlan0.service", "ifup@wlan0.service")
@@ -50,6 +50,7 @@ def look() -> dict[str, Any]:
         "address": next((f"{a['local']}/{a['prefixlen']}" for a in found), None),
         "refused": hostapd().count("AP-STA-POSSIBLE-PSK-MISMATCH"),
         "radio": Path("/sys/class/net/wlan0").exists() and status.get("wpa_state") is not None,
+        "defaults": json.loads(said("ip", "-j", "-4", "route", "show", "default") or "[]"),
     }
 
 
@@ -57,7 +58,7 @@ def facts() -> dict[str, Any]:
     """Everything, once what is waited for is there or the time is over."""
     began = time.monotonic()
     found = look()
-    while not found[_WAITS[POINT]] and time.monotonic() - began < LIMIT:
+    while not all(map(found.get, _WAITS[POINT])) and time.monotonic() - began < LIMIT:
         time.sleep(min(2, LIMIT))
         found = look()
     return {
@@ -69,7 +70,6 @@ def facts() -> dict[str, Any]:
         }
         | {"hostapd": "\n".join(hostapd().splitlines()[-_LINES:])},
         "country": said("iw", "reg", "get"),
-        "defaults": json.loads(said("ip", "-j", "-4", "route", "show", "default") or "[]"),
     }
 
 

@@ -142,6 +142,19 @@ def test_a_node_tells_what_it_sees(way):
     assert found["waited"] < 5
 
 
+def test_it_waits_for_the_route_that_comes_after_the_address(way, tmp_path):
+    link = [{"addr_info": [{"local": "198.51.100.100", "prefixlen": 24}]}]
+    way[1](
+        "ip",
+        f"case $* in *address*) echo '{json.dumps(link)}'; exit ;; esac\n"
+        f"[ -e {tmp_path}/asked ] && echo '{json.dumps([DEFAULT])}'; touch {tmp_path}/asked",
+    )
+
+    found = radio.ask(way[0], Machine(), AccessPoint.RIGHT, wait=5, reach=1)
+
+    assert failed(found) == []
+
+
 def test_it_waits_no_longer_than_it_may(way):
     way[1]("wpa_cli", "exit 255")
 
