@@ -34,7 +34,9 @@ def carry(interface, count):
         for row in rows:
             if row[0] == f"{interface}:":
                 row[9] = str(int(row[9]) + count)
-        path.write_text("".join(" ".join(row) + "\n" for row in rows))
+        whole = path.with_name(f"dev.{os.getpid()}")  # several of us run at once, and read it
+        whole.write_text("".join(" ".join(row) + "\n" for row in rows))
+        whole.replace(path)
 
 
 def program(nodes, scenario):

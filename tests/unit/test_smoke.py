@@ -488,7 +488,9 @@ def test_without_a_share_the_program_is_copied(cluster, report):
     status, found = report()
 
     assert (status, found["mpi"]["ok"]) == (0, True)
-    assert not list(Path("/tmp").glob("piimage-smoke-*"))
+    program, *_ = json.loads((cluster.place / "program").read_text())
+    assert program.startswith("/tmp/piimage-smoke-")
+    assert not Path(program).parent.exists()
 
 
 def test_without_mpi_the_nodes_alone_are_tested(cluster, report):
